@@ -1,0 +1,146 @@
+// kan_fast._C: pointers, sizes and strides in, numbers out. Checks of shapes and dtypes are
+// Python's.
+#include <pybind11/pybind11.h>
+
+#include <new>
+#include <string>
+
+#include "entry.h"
+#include "kan_fast/basis/bspline.h"
+#include "table.h"
+
+namespace py = pybind11;
+
+namespace {
+
+template <class T>
+T* pointer(int64_t address) {
+  return reinterpret_cast<T*>(static_cast<intptr_t>(address));
+}
+
+// A layer as Python sees it: addresses (0 means absent), sizes, strides in elements.
+struct Layer {
+  int64_t rows, in_features, out_features;
+  int num_knots, order, activation;
+  int64_t knots, x, x_row_stride, x_col_stride, v, v_row_stride, v_col_stride;
+  int64_t spline_weight, spline_scaler, base_weight;
+};
+
+[[noreturn]] void bad_knots(int64_t feature) {
+  throw py::value_error(
+      "kan_fast: the knots of input " + std::to_string(feature) +
+      " must be finite, non-decreasing and span a grid range of positive width; got knots that are "
+      "not. Restore the grid, for example from the last checkpoint or with reset_grid()");
+}
+
+void check(kan_fast::Status status) {
+  if (status == kan_fast::Status::kOutOfMemory) throw std::bad_alloc();  // MemoryError
+}
+
+template <class T>
+std::shared_ptr<const kan_fast::Table<T>> table_of(const Layer& a) {
+  const T* knots = pointer<const T>(a.knots);
+  auto table = kan_fast::find_table(knots, a.in_features, a.num_knots, a.order);
+  if (table == nullptr)
+    bad_knots(kan_fast::first_bad_feature(knots, a.in_features, a.num_knots, a.order));
+  return table;
+}
+
+template <class T>
+kan_fast::LayerArgs<T> layer_args(const Layer& a, const kan_fast::Table<T>& table) {
+  return {a.rows,
+          a.in_features,
+          a.out_features,
+          a.activation,
+          table.view(),
+          pointer<const T>(a.x),
+          a.x_row_stride,
+          a.x_col_stride,
+          pointer<const T>(a.v),
+          a.v_row_stride,
+          a.v_col_stride,
+          pointer<const T>(a.spline_weight),
+          pointer<const T>(a.spline_scaler),
+          pointer<const T>(a.base_weight)};
+}
+
+template <class T>
+void out(const Layer& a, int derivative, int64_t y) {
+  const auto table = table_of<T>(a);
+  kan_fast::Status status;
+  {
+    py::gil_scoped_release release;
+    status = kan_fast::contract_out<T>({layer_args(a, *table), derivative, pointer<T>(y)});
+  }
+  check(status);
+}
+
+struct InWeight {
+  int derivative_in, derivative_weight;
+  int64_t u, u_row_stride, u_col_stride;
+  int64_t z, grad_spline_weight, grad_spline_scaler, grad_base_weight;
+};
+
+template <class T>
+void in_weight(const Layer& a, const InWeight& b) {
+  const auto table = table_of<T>(a);
+  kan_fast::Status status;
+  {
+    py::gil_scoped_release release;
+    status = kan_fast::contract_in_weight<T>(
+        {layer_args(a, *table), b.derivative_in, b.derivative_weight, pointer<const T>(b.u),
+         b.u_row_stride, b.u_col_stride, pointer<T>(b.z), pointer<T>(b.grad_spline_weight),
+         pointer<T>(b.grad_spline_scaler), pointer<T>(b.grad_base_weight)});
+  }
+  check(status);
+}
+
+py::dict build_info() {
+  py::dict info;
+  info["version"] = KAN_FAST_VERSION;
+  info["compiler"] = KAN_FAST_COMPILER;
+  info["max_spline_order"] = kan_fast::kMaxOrder;
+  info["max_derivative"] = kan_fast::kMaxDerivative;
+#if defined(KAN_HAVE_X86_KERNELS)
+  info["instruction_sets"] = py::make_tuple("baseline", "avx2", "avx512");
+#else
+  info["instruction_sets"] = py::make_tuple("baseline");
+#endif
+  return info;
+}
+
+}  // namespace
+
+#define KAN_LAYER_PARAMETERS                                                              \
+  bool is_double, int64_t rows, int64_t in_features, int64_t out_features, int num_knots, \
+      int order, int activation, int64_t knots, int64_t x, int64_t x_row_stride,          \
+      int64_t x_col_stride, int64_t v, int64_t v_row_stride, int64_t v_col_stride,        \
+      int64_t spline_weight, int64_t spline_scaler, int64_t base_weight
+#define KAN_LAYER_VALUES                                                                       \
+  Layer {                                                                                      \
+    rows, in_features, out_features, num_knots, order, activation, knots, x, x_row_stride,     \
+        x_col_stride, v, v_row_stride, v_col_stride, spline_weight, spline_scaler, base_weight \
+  }
+
+PYBIND11_MODULE(_C, m) {
+  m.doc() = "Native kernels of kan_fast; addresses and strides in elements.";
+  // positional arguments only: keywords would triple the cost of a call
+  m.def("contract_out", [](KAN_LAYER_PARAMETERS, int derivative, int64_t y) {
+    const Layer layer = KAN_LAYER_VALUES;
+    is_double ? out<double>(layer, derivative, y) : out<float>(layer, derivative, y);
+  });
+  m.def("contract_in_weight",
+        [](KAN_LAYER_PARAMETERS, int derivative_in, int derivative_weight, int64_t u,
+           int64_t u_row_stride, int64_t u_col_stride, int64_t z, int64_t grad_spline_weight,
+           int64_t grad_spline_scaler, int64_t grad_base_weight) {
+          const Layer layer = KAN_LAYER_VALUES;
+          const InWeight rest{derivative_in,      derivative_weight,  u,
+                              u_row_stride,       u_col_stride,       z,
+                              grad_spline_weight, grad_spline_scaler, grad_base_weight};
+          is_double ? in_weight<double>(layer, rest) : in_weight<float>(layer, rest);
+        });
+  m.def("build_info", &build_info);
+  m.def("active_isa", &kan_fast::active_isa);
+  m.def("set_isa", [](const std::string& name) { return kan_fast::set_isa(name.c_str()); });
+  m.def("max_threads", &kan_fast::max_threads);
+}

@@ -1,0 +1,24 @@
+"""kan_fast: Kolmogorov-Arnold Networks at the speed of an MLP, exactly."""
+
+from kan_fast.errors import (
+    BackendUnavailable,
+    DerivativeError,
+    DtypeError,
+    GridError,
+    ShapeError,
+)
+from kan_fast.functional import kan_linear
+from kan_fast.layers import KAN, KANLinear
+from kan_fast.version import __version__
+
+__all__ = [
+    "KAN",
+    "BackendUnavailable",
+    "DerivativeError",
+    "DtypeError",
+    "GridError",
+    "KANLinear",
+    "ShapeError",
+    "__version__",
+    "kan_linear",
+]

@@ -1,0 +1,47 @@
+"""Which modules and functions are activations that the kernels know by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_MODULES: dict[type[nn.Module], str] = {
+    nn.SiLU: "silu",
+    nn.Identity: "identity",
+    nn.ReLU: "relu",
+    nn.GELU: "gelu",
+    nn.Tanh: "tanh",
+}
+_FUNCTIONS: dict[object, str] = {
+    F.silu: "silu",
+    F.relu: "relu",
+    torch.relu: "relu",
+    torch.tanh: "tanh",
+    F.tanh: "tanh",
+}
+
+
+def known_activation(
+    activation: Callable[[Tensor], Tensor],
+) -> str | Callable[[Tensor], Tensor]:
+    """The name of an activation that the kernels evaluate, or the callable itself.
+
+    Subclasses, modules with hooks and the tanh form of GELU are not what the kernels compute: they
+    stay callables, which torch runs beside the native spline.
+    """
+    name = _MODULES.get(type(activation))
+    if name is not None:
+        if activation._forward_hooks or activation._forward_pre_hooks:
+            return activation
+        if activation._backward_hooks or activation._backward_pre_hooks:
+            return activation
+        if name == "gelu" and activation.approximate != "none":
+            return activation
+        return name
+    try:
+        return _FUNCTIONS.get(activation, activation)
+    except TypeError:  # unhashable callables
+        return activation

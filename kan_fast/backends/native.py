@@ -1,0 +1,187 @@
+"""The native kernels on CPU tensors: addresses and strides to `kan_fast._C`."""
+
+from __future__ import annotations
+
+import sys
+
+import torch
+from torch import Tensor
+
+from kan_fast import machine
+from kan_fast.autograd import Out
+from kan_fast.errors import DerivativeError
+from kan_fast.spec import ACTIVATIONS, MAX_DERIVATIVE, MAX_SPLINE_ORDER, BasisSpec, Problem
+
+name = "native"
+
+
+def why_not(problem: Problem, facts: machine.Machine) -> str | None:
+    """The reason why this backend cannot run `problem`, as a sentence; None when it can."""
+    if facts.extension is None:
+        return f"the native extension is not available ({facts.extension_error})"
+    if problem.device != "cpu":
+        return f"the native kernels run on cpu tensors, got {problem.device}"
+    if problem.dtype not in ("float32", "float64"):
+        return f"the native kernels compute in float32 and float64, got {problem.dtype}"
+    if problem.spline_order > MAX_SPLINE_ORDER:
+        return f"the native kernels go up to spline_order {MAX_SPLINE_ORDER}"
+    if problem.transform is not None:
+        return f"{problem.transform} needs plain torch operators"
+    return None
+
+
+def _check_derivative(derivative: int) -> None:
+    if derivative > MAX_DERIVATIVE:
+        raise DerivativeError(
+            f"kan_fast: derivatives of the basis are available up to order {MAX_DERIVATIVE}, got "
+            f"{derivative}; use backend='reference' for this layer, which differentiates any "
+            "number of times"
+        )
+
+
+def _layer(
+    x: Tensor,
+    v: Tensor | None,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    base_weight: Tensor | None,
+    basis: BasisSpec,
+) -> tuple[tuple[int, ...], tuple[Tensor | None, ...]]:
+    """The leading arguments of every kernel, and the tensors that must outlive the call."""
+    # kernels read parameters as contiguous; .contiguous() is free when they are
+    knots = knots.contiguous()
+    spline_weight = spline_weight.contiguous()
+    if spline_scaler is not None:
+        spline_scaler = spline_scaler.contiguous()
+    if base_weight is not None:
+        base_weight = base_weight.contiguous()
+    x_row, x_col = x.stride()
+    v_row, v_col = (0, 0) if v is None else v.stride()
+    numbers = (
+        x.dtype is torch.float64,
+        x.shape[0],
+        x.shape[1],
+        spline_weight.shape[0],
+        knots.shape[1],
+        basis.spline_order,
+        2 if base_weight is None else ACTIVATIONS[basis.activation],
+        knots.data_ptr(),
+        x.data_ptr(),
+        x_row,
+        x_col,
+        0 if v is None else v.data_ptr(),
+        v_row,
+        v_col,
+        spline_weight.data_ptr(),
+        0 if spline_scaler is None else spline_scaler.data_ptr(),
+        0 if base_weight is None else base_weight.data_ptr(),
+    )
+    return numbers, (knots, spline_weight, spline_scaler, base_weight)
+
+
+def _call_in_weight(
+    numbers: tuple[int, ...],
+    derivatives: tuple[int, int],
+    u: Tensor,
+    outputs: tuple[Tensor | None, ...],
+) -> None:
+    machine.extension().contract_in_weight(
+        *numbers,
+        *derivatives,
+        u.data_ptr(),
+        *u.stride(),
+        *[0 if t is None else t.data_ptr() for t in outputs],
+    )
+
+
+def out(
+    x: Tensor,
+    v: Tensor | None,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    base_weight: Tensor | None,
+    basis: BasisSpec,
+    derivative: int,
+) -> Tensor:
+    """`y` of docs/math.md eq. 5, `[rows, out_features]`; `x` and `v` are `[rows, in_features]`."""
+    _check_derivative(derivative)
+    numbers, _alive = _layer(x, v, knots, spline_weight, spline_scaler, base_weight, basis)
+    y = x.new_empty((x.shape[0], spline_weight.shape[0]))
+    machine.extension().contract_out(*numbers, derivative, y.data_ptr())
+    return y
+
+
+def in_weight(
+    x: Tensor,
+    u: Tensor,
+    v: Tensor | None,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    base_weight: Tensor | None,
+    basis: BasisSpec,
+    derivative_in: int,
+    derivative_weight: int,
+    need: tuple[bool, bool, bool, bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]:
+    """`z` of eq. 6 and `S` of eq. 7 unfolded to the parameters, in one pass over `u`.
+
+    Args:
+        need: which of `z`, grad_spline_weight, grad_spline_scaler, grad_base_weight to compute.
+
+    Returns:
+        those four; None where not needed.
+    """
+    if need[0]:
+        _check_derivative(derivative_in)
+    numbers, _alive = _layer(x, v, knots, spline_weight, spline_scaler, base_weight, basis)
+    edges = spline_weight.shape[:2]
+    outputs = (
+        x.new_empty(x.shape) if need[0] else None,
+        x.new_empty(spline_weight.shape) if need[1] else None,
+        x.new_empty(edges) if need[2] else None,
+        x.new_empty(edges) if need[3] else None,
+    )
+    derivatives = (derivative_in if need[0] else 0, derivative_weight)
+    _call_in_weight(numbers, derivatives, u, outputs)
+    return outputs
+
+
+def weight(
+    x: Tensor,
+    u: Tensor,
+    v: Tensor | None,
+    knots: Tensor,
+    weight_shape: torch.Size,
+    with_base: bool,
+    basis: BasisSpec,
+    derivative: int,
+) -> tuple[Tensor, Tensor | None]:
+    """`S` of eq. 7: its spline part `weight_shape`, and its base part or None."""
+    _check_derivative(derivative)
+    spline = x.new_empty(weight_shape)
+    base = x.new_empty(weight_shape[:2]) if with_base else None
+    # S does not depend on the weights; the kernel only reads their sizes, since neither z nor the
+    # gradient of a scaler is asked for
+    numbers, _alive = _layer(x, v, knots, spline, None, base, basis)
+    _call_in_weight(numbers, (0, derivative), u, (None, spline, None, base))
+    return spline, base
+
+
+def kan_linear(
+    x: Tensor,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    base_weight: Tensor | None,
+    basis: BasisSpec,
+) -> Tensor:
+    """The layer on `x` of shape `[rows, in_features]`, differentiable."""
+    return Out.apply(
+        x, None, knots, spline_weight, spline_scaler, base_weight, basis, _this_module, 0
+    )
+
+
+_this_module = sys.modules[__name__]

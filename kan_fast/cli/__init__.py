@@ -1,0 +1,5 @@
+"""The `kan-fast` command."""
+
+
+def main() -> None:
+    """Placeholder until the commands exist."""

@@ -1,0 +1,201 @@
+"""`kan_linear`: check, plan, apply."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from kan_fast import envs, machine
+from kan_fast.backends import BACKENDS
+from kan_fast.errors import DtypeError, ShapeError
+from kan_fast.planner import choose
+from kan_fast.spec import ACTIVATIONS, BasisSpec, Plan, Problem
+
+
+@functools.cache
+def _basis(spline_order: int, activation: str) -> BasisSpec:
+    return BasisSpec(spline_order, activation)
+
+
+@functools.lru_cache(maxsize=4096)
+def _plan(
+    device: str, dtype: torch.dtype, spline_order: int, transform: str | None, wanted: str
+) -> Plan:
+    problem = Problem(device, str(dtype).removeprefix("torch."), spline_order, transform)
+    return choose(problem, machine.facts(), BACKENDS, wanted)
+
+
+def _transform() -> str | None:
+    """The torch transform under which addresses of data do not exist or are not enough."""
+    if torch._C._are_functorch_transforms_active():
+        return "a torch.func transform"
+    if forward_ad._current_level >= 0:
+        return "forward-mode differentiation"
+    if torch.compiler.is_exporting():
+        return "torch.export"
+    return None
+
+
+def _check(
+    x: Tensor,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    base_weight: Tensor | None,
+    spline_order: int,
+) -> None:
+    """Raises a sentence for anything that does not fit together."""
+    if spline_weight.dim() != 3:
+        raise ShapeError(
+            "kan_linear: spline_weight must have shape [out_features, in_features, num_basis], got "
+            f"{list(spline_weight.shape)}"
+        )
+    out_features, in_features, num_basis = spline_weight.shape
+    if spline_order < 0 or num_basis <= spline_order:
+        raise ShapeError(
+            "kan_linear: spline_order must be at least 0 and below num_basis = grid_size + "
+            f"spline_order, got spline_order={spline_order} and num_basis={num_basis}"
+        )
+    if x.dim() < 1 or x.shape[-1] != in_features:
+        raise ShapeError(
+            f"kan_linear: x must have shape [..., in_features={in_features}], got {list(x.shape)}"
+        )
+    grid_size = num_basis - spline_order
+    expected = {
+        "knots": (knots, [in_features, num_basis + spline_order + 1]),
+        "spline_scaler": (spline_scaler, [out_features, in_features]),
+        "base_weight": (base_weight, [out_features, in_features]),
+    }
+    for name, (tensor, shape) in expected.items():
+        if tensor is not None and list(tensor.shape) != shape:
+            raise ShapeError(
+                f"kan_linear: {name} must have shape {shape} for spline_weight "
+                f"{list(spline_weight.shape)}, grid_size={grid_size} and "
+                f"spline_order={spline_order}; got {list(tensor.shape)}"
+            )
+    if not x.is_floating_point():
+        raise DtypeError(
+            f"kan_linear: x must be a floating-point tensor, got {x.dtype}; call x.float()"
+        )
+    for name, tensor in {"spline_weight": (spline_weight), **{n: t for n, (t, _) in
+                         expected.items()}}.items():  # fmt: skip
+        if tensor is None:
+            continue
+        if tensor.device != x.device:
+            raise DtypeError(
+                f"kan_linear: x and {name} must be on the same device, got {x.device} and "
+                f"{tensor.device}; move one with .to()"
+            )
+        if tensor.dtype != x.dtype:
+            raise DtypeError(
+                f"kan_linear: x and {name} must have the same dtype, got {x.dtype} and "
+                f"{tensor.dtype}; call x.to({tensor.dtype}) or move the layer with .to({x.dtype})"
+            )
+    if knots.requires_grad:
+        raise DtypeError(
+            "kan_linear: knots must not require a gradient (none is defined for them), got knots "
+            "with requires_grad=True; pass knots.detach()"
+        )
+
+
+def kan_linear(
+    x: Tensor,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None = None,
+    base_weight: Tensor | None = None,
+    *,
+    spline_order: int = 3,
+    base_activation: str | Callable[[Tensor], Tensor] = "silu",
+    backend: str = "auto",
+) -> Tensor:
+    """One KAN layer: a learnable spline and a weighted base activation on every edge.
+
+    y[..., o] = sum_i base_weight[o,i] base(x[..., i])
+              + spline_scaler[o,i] sum_g spline_weight[o,i,g] B_g(x[..., i])
+
+    Args:
+        x: `[..., in_features]`, float32 or float64 for the native kernels; any strides, zero rows
+            allowed. Outside the extended knots the splines are zero; NaN or infinity in a row
+            gives NaN in that row.
+        knots: `[in_features, grid_size + 2 * spline_order + 1]`, finite, non-decreasing.
+        spline_weight: `[out_features, in_features, grid_size + spline_order]`.
+        spline_scaler: `[out_features, in_features]`, or None for ones.
+        base_weight: `[out_features, in_features]`, or None for no base branch.
+        spline_order: polynomial degree of the pieces, 0..7.
+        base_activation: "silu", "identity", "zero", "relu", "gelu" or "tanh", which the kernels
+            evaluate, or a callable, which torch evaluates beside them.
+        backend: "auto", "native" or "reference".
+
+    Returns:
+        `[..., out_features]` in the dtype of `x`, differentiable with respect to `x` and every
+        weight, any number of times up to derivative 5 of the basis.
+
+    Raises:
+        ShapeError, DtypeError: inputs that do not fit together.
+        GridError: knots that are unsorted or not finite.
+        BackendUnavailable: the backend asked for cannot run this.
+
+    Source: Liu et al., KAN: Kolmogorov-Arnold Networks, arXiv:2404.19756, eq. 2.10.
+    """
+    if torch.compiler.is_dynamo_compiling():
+        # addresses cannot be traced: leave the graph, run the kernels, come back
+        return _opaque(
+            x, knots, spline_weight, spline_scaler, base_weight, spline_order, base_activation,
+            backend,
+        )  # fmt: skip
+    return _kan_linear(
+        x, knots, spline_weight, spline_scaler, base_weight, spline_order, base_activation, backend
+    )
+
+
+def _kan_linear(
+    x: Tensor,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    base_weight: Tensor | None,
+    spline_order: int,
+    base_activation: str | Callable[[Tensor], Tensor],
+    backend: str,
+) -> Tensor:
+    device = x.device.type
+    if torch.is_autocast_enabled(device) and x.dtype is not torch.float64:
+        # spline coordinates stay in the precision of the knots; the result is what nn.Linear gives
+        with torch.autocast(device, enabled=False):
+            return _kan_linear(
+                x.to(spline_weight.dtype), knots, spline_weight, spline_scaler, base_weight,
+                spline_order, base_activation, backend,
+            ).to(torch.get_autocast_dtype(device))  # fmt: skip
+    _check(x, knots, spline_weight, spline_scaler, base_weight, spline_order)
+    beside = None
+    if not isinstance(base_activation, str):
+        # torch runs what the kernels do not know
+        if base_weight is not None:
+            beside = F.linear(base_activation(x), base_weight)
+        base_activation, base_weight = "zero", None
+    elif base_activation not in ACTIVATIONS:
+        raise ValueError(
+            f"kan_linear: base_activation must be one of {', '.join(ACTIVATIONS)} or a callable, "
+            f"got {base_activation!r}"
+        )
+    wanted = envs.BACKEND if backend == "auto" else backend
+    plan = _plan(device, x.dtype, spline_order, _transform(), wanted)
+    shape = x.shape
+    rows = x if len(shape) == 2 else x.reshape(math.prod(shape[:-1]), shape[-1])
+    y = BACKENDS[plan.backend].kan_linear(
+        rows, knots, spline_weight, spline_scaler, base_weight,
+        _basis(spline_order, base_activation),
+    )  # fmt: skip
+    if len(shape) != 2:
+        y = y.reshape(*shape[:-1], spline_weight.shape[0])
+    return y if beside is None else y + beside
+
+
+_opaque = torch.compiler.disable(_kan_linear)

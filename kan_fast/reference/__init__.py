@@ -1,0 +1,24 @@
+"""THE ORACLE: the layer in plain PyTorch, as a textbook writes it.
+
+Readable, slow, any float dtype, any device, any derivative. It imports nothing that it judges.
+"""
+
+from kan_fast.reference.activation import activation
+from kan_fast.reference.bspline import bspline_basis
+from kan_fast.reference.layer import (
+    contract_in,
+    contract_out,
+    contract_weight,
+    features,
+    kan_linear,
+)
+
+__all__ = [
+    "activation",
+    "bspline_basis",
+    "contract_in",
+    "contract_out",
+    "contract_weight",
+    "features",
+    "kan_linear",
+]

@@ -1,0 +1,52 @@
+"""Frozen facts that the planner and the backends share. No tensors here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+#: Base activations that kernels evaluate themselves, with the number the kernels know them by
+#: (`kernels/include/kan_fast/activation.h`).
+ACTIVATIONS: dict[str, int] = {
+    "silu": 0,
+    "identity": 1,
+    "zero": 2,
+    "relu": 3,
+    "gelu": 4,
+    "tanh": 5,
+}
+
+#: Highest polynomial degree of the spline pieces.
+MAX_SPLINE_ORDER = 7
+#: Highest derivative of the basis that is available.
+MAX_DERIVATIVE = 5
+
+
+@dataclass(frozen=True)
+class BasisSpec:
+    """Which fixed functions an edge combines.
+
+    Args:
+        spline_order: polynomial degree of the pieces, 0..7.
+        activation: a key of `ACTIVATIONS`; the base branch.
+    """
+
+    spline_order: int
+    activation: str = "silu"
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a call asks for, as far as the choice of a backend depends on it."""
+
+    device: str
+    dtype: str
+    spline_order: int
+    transform: str | None = None
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The backend that will run a problem, and a sentence for each that will not."""
+
+    backend: str
+    refusals: tuple[tuple[str, str], ...] = ()

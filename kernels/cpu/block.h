@@ -1,0 +1,96 @@
+// Sizes of the blocks that a task walks, and the scratch memory that they need.
+#pragma once
+
+#include <cstring>
+
+#include "kan_fast/args.h"
+#include "pack.h"
+#include "stage.h"
+#include "tasks.h"
+
+KAN_NAMESPACE_BEGIN
+
+// registers of the vector unit; decides how many vectors of outputs a tile keeps at once
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kRegisters = 32;
+#else
+constexpr int kRegisters = 16;
+#endif
+
+constexpr int clamp_int(int x, int low, int high) { return x < low ? low : (x > high ? high : x); }
+inline int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
+inline int round_up(int x, int unit) { return (x + unit - 1) / unit * unit; }
+
+// Hands out pieces of one scratch allocation.
+class Bump {
+ public:
+  explicit Bump(char* base) : base_(base) {}
+  template <class P>
+  P* take(int64_t count) {
+    char* at = base_ + used_;
+    used_ += (count * int64_t(sizeof(P)) + 63) / 64 * 64;
+    return reinterpret_cast<P*>(at);
+  }
+  int64_t used() const { return used_; }
+
+ private:
+  char* base_;
+  int64_t used_ = 0;
+};
+
+struct BlockSizes {
+  int out_chunk;  // outputs at a time, so that packed weights and a row block of u stay in L2
+  int padded;     // the same in whole vectors
+  int in_block;   // inputs at a time
+  int row_block;  // rows staged at a time
+  int capacity;   // stage_capacity(row_block)
+};
+
+// L2 of current server cores is 512 KiB to 2 MiB; a task plans with part of the smallest
+constexpr int64_t kWeightBytes = 192 << 10;
+constexpr int64_t kRowBytes = 256 << 10;
+constexpr int kMostOutputs = 512;
+constexpr int kMostRows = 1024;
+
+template <class T, int kBytes>
+inline BlockSizes block_sizes(const LayerArgs<T>& layer, int64_t rows, int64_t outputs,
+                              int64_t inputs, int weight_copies, bool rows_of_outputs) {
+  constexpr int kLanes = Vec<T, kBytes>::kLanes;
+  const TableView<T>& table = layer.table;
+  BlockSizes size;
+  size.out_chunk = static_cast<int>(min64(outputs, kMostOutputs));
+  size.padded = round_up(size.out_chunk, kLanes);
+  const int64_t row_of_weights =
+      int64_t(table.num_basis + 1) * size.padded * sizeof(T) * weight_copies;
+  size.in_block = static_cast<int>(
+      min64(inputs, clamp_int(static_cast<int>(kWeightBytes / row_of_weights), 1, 16)));
+  // a bucket needs some 25 rows to pay for loading its weight rows
+  int rows_wanted = clamp_int(25 * (table.num_cells - 2 * table.order), 128, kMostRows);
+  if (rows_of_outputs)
+    rows_wanted =
+        clamp_int(static_cast<int>(kRowBytes / (size.padded * sizeof(T))), 64, rows_wanted);
+  size.row_block = static_cast<int>(min64(rows, rows_wanted));
+  size.capacity = stage_capacity(size.row_block);
+  return size;
+}
+
+template <class T>
+inline StageScratch<T> take_stage_scratch(Bump& bump, const TableView<T>& table, int capacity) {
+  return {bump.take<int>(capacity), bump.take<int>(table.num_cells + 2),
+          bump.take<int>(table.num_cells + 1), bump.take<T>(capacity), bump.take<T>(capacity)};
+}
+
+// dst[il, r] = src[r, in_begin + il], rows beyond num_rows up to capacity set to zero.
+template <class T>
+inline void gather_inputs(const T* src, int64_t row_stride, int64_t col_stride, int64_t row_begin,
+                          int num_rows, int64_t in_begin, int num_inputs, int capacity,
+                          T* dst /* [num_inputs, capacity] */) {
+  for (int r = 0; r < num_rows; ++r) {
+    const T* row = src + (row_begin + r) * row_stride + in_begin * col_stride;
+    for (int il = 0; il < num_inputs; ++il) dst[int64_t(il) * capacity + r] = row[il * col_stride];
+  }
+  for (int il = 0; il < num_inputs; ++il)
+    for (int r = num_rows; r < capacity; ++r) dst[int64_t(il) * capacity + r] = T(0);
+}
+
+KAN_NAMESPACE_END

@@ -1,0 +1,81 @@
+// The kernels of one instruction set. Built once per set, with KAN_ISA naming it; the compiler
+// flags decide how wide a vector is.
+#include "contract_in_weight.h"
+#include "contract_out.h"
+
+KAN_NAMESPACE_BEGIN
+
+#if defined(__AVX512F__)
+constexpr int kWidest = 64;
+#elif defined(__AVX2__)
+constexpr int kWidest = 32;
+#else
+constexpr int kWidest = 16;
+#endif
+
+// Calls Kernel<T, bytes, window>::run for a layer: vectors no wider than its outputs, since the
+// rest of a wider one would be padding. Orders outside 1..3 get the widest vector only.
+template <template <class, int, int> class Kernel, class T, class Task>
+bool run_for_layer(const LayerArgs<T>& layer, const Task& task) {
+  const int64_t bytes = layer.out_features * int64_t(sizeof(T));
+  switch (layer.table.order) {
+#define KAN_ORDER(ORDER)                                                         \
+  case ORDER:                                                                    \
+    if (kWidest > 16 && bytes <= 16) return Kernel<T, 16, ORDER + 1>::run(task); \
+    if (kWidest > 32 && bytes <= 32) return Kernel<T, 32, ORDER + 1>::run(task); \
+    return Kernel<T, kWidest, ORDER + 1>::run(task);
+    KAN_ORDER(1)
+    KAN_ORDER(2)
+    KAN_ORDER(3)
+#undef KAN_ORDER
+    case 0:
+      return Kernel<T, kWidest, 1>::run(task);
+    case 4:
+      return Kernel<T, kWidest, 5>::run(task);
+    case 5:
+      return Kernel<T, kWidest, 6>::run(task);
+    case 6:
+      return Kernel<T, kWidest, 7>::run(task);
+    default:
+      return Kernel<T, kWidest, 8>::run(task);
+  }
+}
+
+template <class T>
+bool run_out(const OutTask<T>& task) {
+  return run_for_layer<ContractOut, T>(task.args->layer, task);
+}
+
+template <class T>
+bool run_in_weight(const InWeightTask<T>& task) {
+  return run_for_layer<ContractInWeight, T>(task.args->layer, task);
+}
+
+template <class T>
+bool run_unfold(const UnfoldTask<T>& task) {
+  return ContractInWeight<T, kWidest, 1>::unfold(task);
+}
+
+template <class T>
+const KernelSet<T>& kernels() {
+  static const KernelSet<T> set = {kWidest, run_out<T>, run_in_weight<T>, run_unfold<T>};
+  return set;
+}
+
+KAN_NAMESPACE_END
+
+namespace kan_fast {
+
+#define KAN_CONCAT_(a, b) a##b
+#define KAN_CONCAT(a, b) KAN_CONCAT_(a, b)
+#define KAN_ENTRY KAN_CONCAT(KAN_ISA, _kernels)
+template <>
+const KernelSet<float>& KAN_ENTRY<float>() {
+  return KAN_ISA::kernels<float>();
+}
+template <>
+const KernelSet<double>& KAN_ENTRY<double>() {
+  return KAN_ISA::kernels<double>();
+}
+
+}  // namespace kan_fast

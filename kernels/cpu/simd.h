@@ -1,0 +1,78 @@
+// Short vectors of any width, written with the compiler's vector extension: one source for SSE2,
+// AVX2, AVX-512 and NEON.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+#include "kan_fast/activation.h"
+#include "kan_fast/platform.h"
+
+KAN_NAMESPACE_BEGIN
+
+template <class T, int kBytes>
+struct Vec {
+  static constexpr int kLanes = kBytes / sizeof(T);
+  using Int = typename std::conditional<sizeof(T) == 4, int32_t, int64_t>::type;
+  typedef T V __attribute__((vector_size(kBytes)));
+  typedef T U __attribute__((vector_size(kBytes), aligned(alignof(T)), may_alias));
+  typedef Int I __attribute__((vector_size(kBytes)));
+  typedef Int IU __attribute__((vector_size(kBytes), aligned(alignof(T)), may_alias));
+
+  static inline V load(const T* p) { return *reinterpret_cast<const U*>(p); }
+  static inline void store(T* p, V v) { *reinterpret_cast<U*>(p) = v; }
+  static inline V set(T s) { return V{} + s; }
+  static inline T sum(V v) {
+    // pairwise, in a fixed order
+    T lanes[kLanes];
+    store(lanes, v);
+    for (int n = kLanes / 2; n > 0; n /= 2)
+      for (int l = 0; l < n; ++l) lanes[l] += lanes[l + n];
+    return lanes[0];
+  }
+};
+
+// exp(x) for float lanes, within 2 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, Cody-Waite reduction
+// and a degree-6 polynomial in r. Clamped to the finite range; NaN stays NaN.
+template <int kBytes>
+inline typename Vec<float, kBytes>::V vector_exp(typename Vec<float, kBytes>::V x) {
+  using X = Vec<float, kBytes>;
+  using V = typename X::V;
+  x = x > 88.0f ? X::set(88.0f) : x;
+  x = x < -87.0f ? X::set(-87.0f) : x;
+  // adding 1.5 * 2^23 rounds to an integer in the low bits
+  const V magic = X::set(12582912.0f);
+  const V shifted = x * 1.44269504088896341f + magic;
+  const V n = shifted - magic;
+  V r = x - n * 0.693359375f;
+  r = r - n * -2.12194440e-4f;
+  V p = X::set(1.3981999507e-3f);
+  p = p * r + 8.3334519073e-3f;
+  p = p * r + 4.1665795894e-2f;
+  p = p * r + 1.6666665459e-1f;
+  p = p * r + 5.0000001201e-1f;
+  p = p * r * r + r + 1.0f;
+  typename X::I bits = reinterpret_cast<typename X::I>(shifted) << 23;
+  return p * reinterpret_cast<V>(bits + (127 << 23));
+}
+
+template <int kBytes>
+inline typename Vec<double, kBytes>::V vector_exp(typename Vec<double, kBytes>::V x) {
+  for (int l = 0; l < Vec<double, kBytes>::kLanes; ++l) x[l] = std::exp(x[l]);
+  return x;
+}
+
+// n-th derivative of the activation, lane by lane; SiLU, which nearly everyone uses, in SIMD.
+template <class T, int kBytes>
+inline typename Vec<T, kBytes>::V vector_activation(Activation kind, typename Vec<T, kBytes>::V x,
+                                                    int n) {
+  using V = typename Vec<T, kBytes>::V;
+  if (kind == Activation::kSilu) {
+    const V s = T(1) / (T(1) + vector_exp<kBytes>(-x));
+    return silu_derivative(x, s, n);
+  }
+  for (int l = 0; l < Vec<T, kBytes>::kLanes; ++l) x[l] = activation_derivative<T>(kind, x[l], n);
+  return x;
+}
+
+KAN_NAMESPACE_END

@@ -1,0 +1,169 @@
+// Staging: the rows of a block sorted by cell, with the values of their active functions.
+//
+// Inside a bucket all rows share a cell, hence knots, polynomial coefficients and weight rows: the
+// basis needs no gather and no division, and the contractions keep weights or gradients in
+// registers.
+#pragma once
+
+#include "kan_fast/args.h"
+#include "kan_fast/basis/bspline.h"
+#include "simd.h"
+
+KAN_NAMESPACE_BEGIN
+
+struct Bucket {
+  int begin, end;  // places in the sorted order
+  int start;       // first active function, hence first weight row
+};
+
+// One input of a row block. Values are [order + 2, capacity]: the active functions, then the base.
+template <class T>
+struct Stage {
+  int num_rows;
+  int capacity;  // num_rows rounded up, plus one vector: tails may be written whole
+  int num_buckets;
+  bool poisoned;     // a row is NaN or infinite
+  int* permutation;  // [capacity] row of each place
+  Bucket* buckets;   // [num_cells + 1]
+  T* values;         // [order + 2, capacity], times v
+  T* values_in;      // [order + 2, capacity], for the contraction over outputs; may be null
+};
+
+inline int stage_capacity(int num_rows) { return (num_rows + 15) / 16 * 16 + 64; }
+
+// Cells of all rows of one input; num_cells stands for "outside".
+template <class T, int kBytes>
+inline void locate_rows(const TableView<T>& table, int64_t feature, const T* x, int num_rows,
+                        int* cell) {
+  using X = Vec<T, kBytes>;
+  const T* knots = table.knots + feature * table.num_knots;
+  const int num_knots = table.num_knots;
+  // counting knots below x takes one comparison a knot and vector, whatever their spacing
+  constexpr int kMostKnotsToCount = 48;
+  if (num_knots <= kMostKnotsToCount) {
+    for (int r = 0; r < num_rows; r += X::kLanes) {
+      const typename X::V xs = X::load(x + r);
+      typename X::I count = {};
+      for (int j = 0; j < num_knots; ++j) count -= xs >= knots[j];
+      for (int l = 0; l < X::kLanes; ++l) cell[r + l] = static_cast<int>(count[l]);
+    }
+    for (int r = 0; r < num_rows; ++r) {
+      // count 0 and num_knots are outside
+      const int c = cell[r] - 1;
+      cell[r] =
+          static_cast<unsigned>(c) >= static_cast<unsigned>(num_knots - 1) ? num_knots - 1 : c;
+    }
+    return;
+  }
+  const T inv_step = T(num_knots - 1) / (knots[num_knots - 1] - knots[0]);
+  for (int r = 0; r < num_rows; ++r) {
+    const int c = table.uniform ? locate_uniform(x[r], knots, num_knots, inv_step)
+                                : locate(x[r], knots, num_knots);
+    cell[r] = c < 0 ? num_knots - 1 : c;
+  }
+}
+
+// Values of the d-th derivative of the active functions and the base, in sorted order, times v.
+template <class T, int kBytes, int kWindow>
+inline void stage_values(const LayerArgs<T>& layer, int64_t feature, const Stage<T>& stage,
+                         const int* bucket_cell, const T* x_sorted, const T* v_sorted,
+                         int derivative, T* values) {
+  using X = Vec<T, kBytes>;
+  using V = typename X::V;
+  const TableView<T>& table = layer.table;
+  const int order = kWindow - 1;
+  const int capacity = stage.capacity;
+  for (int n = 0; n < stage.num_buckets; ++n) {
+    const Bucket& bucket = stage.buckets[n];
+    const int c = bucket_cell[n];
+    if (c == table.num_cells || derivative > order) {
+      // zero, or NaN where x is not finite
+      for (int p = bucket.begin; p < bucket.end; p += X::kLanes) {
+        const V x = X::load(x_sorted + p);
+        for (int m = 0; m < kWindow; ++m) X::store(values + m * capacity + p, x - x);
+      }
+      continue;
+    }
+    const int64_t at = feature * table.num_cells + c;
+    const T* coef = table.coef + (at * kWindow + derivative) * kWindow * kWindow;
+    const T origin = table.knots[feature * table.num_knots + c];
+    const T inv_width = table.inv_width[at];
+    // a tail vector runs into the next bucket, which then overwrites it
+    for (int p = bucket.begin; p < bucket.end; p += X::kLanes) {
+      const V s = (X::load(x_sorted + p) - origin) * inv_width;
+      for (int m = 0; m < kWindow; ++m)
+        X::store(values + m * capacity + p, horner(coef + m * kWindow, order - derivative, s));
+    }
+  }
+  T* base = values + kWindow * capacity;
+  const Activation kind = static_cast<Activation>(layer.activation);
+  for (int p = 0; p < stage.num_rows; p += X::kLanes) {
+    X::store(base + p, vector_activation<T, kBytes>(kind, X::load(x_sorted + p), derivative));
+    if (v_sorted != nullptr) {
+      const V v = X::load(v_sorted + p);
+      for (int m = 0; m <= kWindow; ++m) {
+        T* value = values + m * capacity + p;
+        X::store(value, X::load(value) * v);
+      }
+    }
+  }
+}
+
+// Scratch for staging one input at a time.
+template <class T>
+struct StageScratch {
+  int* cell;         // [capacity]
+  int* offset;       // [num_cells + 2]
+  int* bucket_cell;  // [num_cells + 1]
+  T* x_sorted;       // [capacity]
+  T* v_sorted;       // [capacity]
+};
+
+// Sorts the rows of one input by cell (stable, so results are reproducible) and fills `stage`.
+//
+// x and v are [capacity]; what lies beyond num_rows must be readable.
+template <class T, int kBytes, int kWindow>
+inline void stage_input(const LayerArgs<T>& layer, int64_t input, const T* x, const T* v,
+                        int derivative, int derivative_in, const StageScratch<T>& scratch,
+                        Stage<T>& stage) {
+  const TableView<T>& table = layer.table;
+  const int64_t feature = table.feature(input);
+  const int num_rows = stage.num_rows;
+  const int num_cells = table.num_cells;
+  locate_rows<T, kBytes>(table, feature, x, num_rows, scratch.cell);
+  int* offset = scratch.offset;
+  for (int c = 0; c <= num_cells + 1; ++c) offset[c] = 0;
+  for (int r = 0; r < num_rows; ++r) ++offset[scratch.cell[r] + 1];
+  stage.num_buckets = 0;
+  for (int c = 0; c <= num_cells; ++c) {
+    const int begin = offset[c];
+    const int end = begin + offset[c + 1];
+    offset[c + 1] = end;
+    if (end == begin) continue;
+    const int start = c == num_cells ? 0 : window_start(c, table.order, table.num_basis);
+    scratch.bucket_cell[stage.num_buckets] = c;
+    stage.buckets[stage.num_buckets++] = Bucket{begin, end, start};
+  }
+  T poison = 0;
+  for (int r = 0; r < num_rows; ++r) {
+    const int p = offset[scratch.cell[r]]++;
+    stage.permutation[p] = r;
+    scratch.x_sorted[p] = x[r];
+    poison += x[r] - x[r];
+  }
+  stage.poisoned = poison != T(0);
+  const T* v_sorted = nullptr;
+  if (v != nullptr) {
+    for (int p = 0; p < num_rows; ++p) scratch.v_sorted[p] = v[stage.permutation[p]];
+    v_sorted = scratch.v_sorted;
+  }
+  if (stage.values != nullptr)
+    stage_values<T, kBytes, kWindow>(layer, feature, stage, scratch.bucket_cell, scratch.x_sorted,
+                                     v_sorted, derivative, stage.values);
+  // the contraction over outputs is not multiplied by v
+  if (stage.values_in != nullptr)
+    stage_values<T, kBytes, kWindow>(layer, feature, stage, scratch.bucket_cell, scratch.x_sorted,
+                                     nullptr, derivative_in, stage.values_in);
+}
+
+KAN_NAMESPACE_END

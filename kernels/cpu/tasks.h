@@ -1,0 +1,57 @@
+// What an instruction-set build offers to the entry points: tasks that one thread runs to the end.
+#pragma once
+
+#include <cstddef>
+
+#include "kan_fast/args.h"
+
+namespace kan_fast {
+
+// One thread's share of `out`: a rectangle of rows and outputs.
+template <class T>
+struct OutTask {
+  const OutArgs<T>* args;
+  int64_t row_begin, row_end;
+  int64_t out_begin, out_end;
+};
+
+// One thread's share of `in` + `weight`: a rectangle of rows and inputs.
+template <class T>
+struct InWeightTask {
+  const InWeightArgs<T>* args;
+  int64_t row_begin, row_end;
+  int64_t in_begin, in_end;
+  // where the rows are split over tasks, the packed S of this share [inputs, num_basis + 1, out],
+  // to be added up in order by `unfold`; null when this task sees all rows
+  T* partial;
+};
+
+// Adds up the partial S of `num_partials` row shares in order and unfolds it to the parameters.
+template <class T>
+struct UnfoldTask {
+  const InWeightArgs<T>* args;
+  int64_t in_begin, in_end;
+  const T* const* partials;
+  int num_partials;
+};
+
+// Grow-only memory of the calling thread, aligned to 64 bytes; null when the system has none left.
+void* thread_scratch(size_t bytes);
+
+// The kernels of one instruction set.
+template <class T>
+struct KernelSet {
+  int vector_bytes;
+  bool (*out)(const OutTask<T>&);
+  bool (*in_weight)(const InWeightTask<T>&);
+  bool (*unfold)(const UnfoldTask<T>&);
+};
+
+template <class T>
+const KernelSet<T>& baseline_kernels();
+template <class T>
+const KernelSet<T>& avx2_kernels();
+template <class T>
+const KernelSet<T>& avx512_kernels();
+
+}  // namespace kan_fast

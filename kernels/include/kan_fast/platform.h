@@ -1,0 +1,23 @@
+// Marks a function callable from host and device, and names the namespace that keeps the
+// instruction-set builds of one header apart.
+//
+// the same inline function is compiled for several instruction sets; without a namespace of its own
+// per build the linker would keep one copy, possibly one with instructions that this CPU lacks
+#pragma once
+
+#if defined(__CUDACC__)
+#define KAN_HD __host__ __device__ inline
+#else
+#define KAN_HD inline
+#endif
+
+#ifndef KAN_ISA
+#define KAN_ISA common
+#endif
+
+#define KAN_NAMESPACE_BEGIN \
+  namespace kan_fast {      \
+  inline namespace KAN_ISA {
+#define KAN_NAMESPACE_END \
+  }                       \
+  }
