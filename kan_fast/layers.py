@@ -184,8 +184,8 @@ class KANLinear(nn.Module):
             )
         if not bool(torch.isfinite(rows).all()):
             raise GridError(
-                "update_grid: x must be finite, got NaN or infinity; remove those rows. The grid is "
-                "unchanged"
+                "update_grid: x must be finite, got NaN or infinity; remove those rows. The grid "
+                "is unchanged"
             )
         # half precision cannot place knots: work in float32 at least, round at the end
         rows = rows.to(torch.promote_types(self.grid.dtype, torch.float32))

@@ -49,6 +49,7 @@ struct BlockSizes {
 // L2 of current server cores is 512 KiB to 2 MiB; a task plans with part of the smallest
 constexpr int64_t kWeightBytes = 192 << 10;
 constexpr int64_t kRowBytes = 256 << 10;
+constexpr int64_t kStagedBytes = 192 << 10;
 constexpr int kMostOutputs = 512;
 constexpr int kMostRows = 1024;
 
@@ -71,6 +72,12 @@ inline BlockSizes block_sizes(const LayerArgs<T>& layer, int64_t rows, int64_t o
         clamp_int(static_cast<int>(kRowBytes / (size.padded * sizeof(T))), 64, rows_wanted);
   size.row_block = static_cast<int>(min64(rows, rows_wanted));
   size.capacity = stage_capacity(size.row_block);
+  // staged values wait for the tiles of outputs: in L1 when there is one tile, else in L2
+  const int64_t staged = int64_t(size.capacity) * (table.order + 3) * sizeof(T);
+  const int64_t budget = size.padded <= 4 * kLanes ? kStagedBytes / 8 : kStagedBytes;
+  if (!rows_of_outputs)
+    size.in_block =
+        static_cast<int>(min64(size.in_block, budget / staged > 4 ? budget / staged : 4));
   return size;
 }
 

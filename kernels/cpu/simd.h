@@ -3,10 +3,15 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
 #include "kan_fast/activation.h"
 #include "kan_fast/platform.h"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
 
 KAN_NAMESPACE_BEGIN
 
@@ -22,13 +27,19 @@ struct Vec {
   static inline V load(const T* p) { return *reinterpret_cast<const U*>(p); }
   static inline void store(T* p, V v) { *reinterpret_cast<U*>(p) = v; }
   static inline V set(T s) { return V{} + s; }
+  // halves are added to each other: pairwise, in a fixed order
   static inline T sum(V v) {
-    // pairwise, in a fixed order
-    T lanes[kLanes];
-    store(lanes, v);
-    for (int n = kLanes / 2; n > 0; n /= 2)
-      for (int l = 0; l < n; ++l) lanes[l] += lanes[l + n];
-    return lanes[0];
+    if constexpr (kLanes == 2) {
+      return v[0] + v[1];
+    } else if constexpr (kBytes == 16) {
+      return (v[0] + v[2]) + (v[1] + v[3]);
+    } else {
+      using Half = Vec<T, kBytes / 2>;
+      typename Half::V low, high;
+      std::memcpy(&low, &v, sizeof(low));
+      std::memcpy(&high, reinterpret_cast<const char*>(&v) + sizeof(low), sizeof(high));
+      return Half::sum(low + high);
+    }
   }
 };
 
@@ -61,6 +72,17 @@ inline typename Vec<double, kBytes>::V vector_exp(typename Vec<double, kBytes>::
   for (int l = 0; l < Vec<double, kBytes>::kLanes; ++l) x[l] = std::exp(x[l]);
   return x;
 }
+
+// Appends the entries of `values` whose key matches to `out`, for the 16 rows at `key`; writes 16
+// entries, of which the returned number count.
+#if defined(__AVX512F__)
+inline int append_matching(const int* key, int wanted, __m512i values, int* out) {
+  const __mmask16 match =
+      _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(key), _mm512_set1_epi32(wanted));
+  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(match, values));
+  return __builtin_popcount(match);
+}
+#endif
 
 // n-th derivative of the activation, lane by lane; SiLU, which nearly everyone uses, in SIMD.
 template <class T, int kBytes>

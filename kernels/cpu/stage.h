@@ -31,36 +31,86 @@ struct Stage {
 
 inline int stage_capacity(int num_rows) { return (num_rows + 15) / 16 * 16 + 64; }
 
-// Cells of all rows of one input; num_cells stands for "outside".
+// What locating a block of rows finds out on the way.
+struct CellRange {
+  int first, last;  // no row has a cell outside of these
+  bool poisoned;    // a row is NaN or infinite
+};
+
+// Cells of all rows of one input; num_cells stands for "outside". Rows from num_rows up to the next
+// multiple of 16 get -1.
 template <class T, int kBytes>
-inline void locate_rows(const TableView<T>& table, int64_t feature, const T* x, int num_rows,
-                        int* cell) {
+inline CellRange locate_rows(const TableView<T>& table, int64_t feature, const T* x, int num_rows,
+                             int* cell) {
   using X = Vec<T, kBytes>;
+  using I = typename X::I;
   const T* knots = table.knots + feature * table.num_knots;
   const int num_knots = table.num_knots;
+  const int outside = num_knots - 1;
+  typename X::V poison = {};
+  for (int r = 0; r < num_rows; r += X::kLanes) {
+    const typename X::V xs = X::load(x + r);
+    poison += xs - xs;
+  }
   // counting knots below x takes one comparison a knot and vector, whatever their spacing
   constexpr int kMostKnotsToCount = 48;
   if (num_knots <= kMostKnotsToCount) {
     for (int r = 0; r < num_rows; r += X::kLanes) {
       const typename X::V xs = X::load(x + r);
-      typename X::I count = {};
+      I count = {};
       for (int j = 0; j < num_knots; ++j) count -= xs >= knots[j];
-      for (int l = 0; l < X::kLanes; ++l) cell[r + l] = static_cast<int>(count[l]);
+      count -= 1;
+      // -1 and num_knots - 1 are outside
+      count = count < 0 ? I{} + outside : count;
+      if constexpr (sizeof(T) == 4)
+        std::memcpy(cell + r, &count, sizeof(count));
+      else
+        for (int l = 0; l < X::kLanes; ++l) cell[r + l] = static_cast<int>(count[l]);
     }
+  } else {
+    const T inv_step = T(num_knots - 1) / (knots[num_knots - 1] - knots[0]);
     for (int r = 0; r < num_rows; ++r) {
-      // count 0 and num_knots are outside
-      const int c = cell[r] - 1;
-      cell[r] =
-          static_cast<unsigned>(c) >= static_cast<unsigned>(num_knots - 1) ? num_knots - 1 : c;
+      const int c = table.uniform ? locate_uniform(x[r], knots, num_knots, inv_step)
+                                  : locate(x[r], knots, num_knots);
+      cell[r] = c < 0 ? outside : c;
     }
+  }
+  int first = outside, last = 0;
+  for (int r = 0; r < num_rows; ++r) {
+    first = cell[r] < first ? cell[r] : first;
+    last = cell[r] > last ? cell[r] : last;
+  }
+  for (int r = num_rows; r % 16 != 0; ++r) cell[r] = -1;
+  return {first, last, X::sum(poison) != T(0)};
+}
+
+// Stable sort of the rows by cell: `permutation` and the boundaries `offset` [last - first + 2].
+inline void sort_rows(const CellRange& range, const int* cell, int num_rows, int* offset,
+                      int* permutation) {
+  const int num_cells = range.last - range.first + 1;
+#if defined(__AVX512F__)
+  // one pass a cell beats counting while cells are few: no dependence through memory
+  constexpr int kMostPasses = 24;
+  if (num_cells <= kMostPasses) {
+    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    int count = 0;
+    for (int c = 0; c < num_cells; ++c) {
+      offset[c] = count;
+      for (int r = 0; r < num_rows; r += 16)
+        count += append_matching(cell + r, range.first + c,
+                                 _mm512_add_epi32(lane, _mm512_set1_epi32(r)), permutation + count);
+    }
+    offset[num_cells] = count;
     return;
   }
-  const T inv_step = T(num_knots - 1) / (knots[num_knots - 1] - knots[0]);
-  for (int r = 0; r < num_rows; ++r) {
-    const int c = table.uniform ? locate_uniform(x[r], knots, num_knots, inv_step)
-                                : locate(x[r], knots, num_knots);
-    cell[r] = c < 0 ? num_knots - 1 : c;
-  }
+#endif
+  for (int c = 0; c <= num_cells; ++c) offset[c] = 0;
+  for (int r = 0; r < num_rows; ++r) ++offset[cell[r] - range.first + 1];
+  for (int c = 0; c < num_cells; ++c) offset[c + 1] += offset[c];
+  for (int r = 0; r < num_rows; ++r) permutation[offset[cell[r] - range.first]++] = r;
+  // every offset has moved to the end of its bucket
+  for (int c = num_cells; c > 0; --c) offset[c] = offset[c - 1];
+  offset[0] = 0;
 }
 
 // Values of the d-th derivative of the active functions and the base, in sorted order, times v.
@@ -130,28 +180,20 @@ inline void stage_input(const LayerArgs<T>& layer, int64_t input, const T* x, co
   const int64_t feature = table.feature(input);
   const int num_rows = stage.num_rows;
   const int num_cells = table.num_cells;
-  locate_rows<T, kBytes>(table, feature, x, num_rows, scratch.cell);
+  const CellRange range = locate_rows<T, kBytes>(table, feature, x, num_rows, scratch.cell);
   int* offset = scratch.offset;
-  for (int c = 0; c <= num_cells + 1; ++c) offset[c] = 0;
-  for (int r = 0; r < num_rows; ++r) ++offset[scratch.cell[r] + 1];
+  sort_rows(range, scratch.cell, num_rows, offset, stage.permutation);
   stage.num_buckets = 0;
-  for (int c = 0; c <= num_cells; ++c) {
-    const int begin = offset[c];
-    const int end = begin + offset[c + 1];
-    offset[c + 1] = end;
+  for (int c = range.first; c <= range.last; ++c) {
+    const int begin = offset[c - range.first];
+    const int end = offset[c - range.first + 1];
     if (end == begin) continue;
     const int start = c == num_cells ? 0 : window_start(c, table.order, table.num_basis);
     scratch.bucket_cell[stage.num_buckets] = c;
     stage.buckets[stage.num_buckets++] = Bucket{begin, end, start};
   }
-  T poison = 0;
-  for (int r = 0; r < num_rows; ++r) {
-    const int p = offset[scratch.cell[r]]++;
-    stage.permutation[p] = r;
-    scratch.x_sorted[p] = x[r];
-    poison += x[r] - x[r];
-  }
-  stage.poisoned = poison != T(0);
+  for (int p = 0; p < num_rows; ++p) scratch.x_sorted[p] = x[stage.permutation[p]];
+  stage.poisoned = range.poisoned;
   const T* v_sorted = nullptr;
   if (v != nullptr) {
     for (int p = 0; p < num_rows; ++p) scratch.v_sorted[p] = v[stage.permutation[p]];
