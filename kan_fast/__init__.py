@@ -1,5 +1,6 @@
 """kan_fast: Kolmogorov-Arnold Networks at the speed of an MLP, exactly."""
 
+from kan_fast.accelerate import Report, accelerate, explain, report, restore
 from kan_fast.errors import (
     BackendUnavailable,
     DerivativeError,
@@ -18,7 +19,12 @@ __all__ = [
     "DtypeError",
     "GridError",
     "KANLinear",
+    "Report",
     "ShapeError",
     "__version__",
+    "accelerate",
+    "explain",
     "kan_linear",
+    "report",
+    "restore",
 ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import warnings
 from collections.abc import Callable
 
 import torch
@@ -27,8 +28,21 @@ def _basis(spline_order: int, activation: str) -> BasisSpec:
 def _plan(
     device: str, dtype: torch.dtype, spline_order: int, transform: str | None, wanted: str
 ) -> Plan:
+    _say_once_if_slow()
     problem = Problem(device, str(dtype).removeprefix("torch."), spline_order, transform)
     return choose(problem, machine.facts(), BACKENDS, wanted)
+
+
+@functools.cache
+def _say_once_if_slow() -> None:
+    facts = machine.facts()
+    if facts.extension is None and envs.BACKEND == "auto":
+        warnings.warn(
+            "kan_fast: the native kernels are not available, layers run at the speed of plain torch "
+            f"({facts.extension_error}). Install a C++17 compiler and reinstall kan-fast",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _transform() -> str | None:
@@ -40,6 +54,15 @@ def _transform() -> str | None:
     if torch.compiler.is_exporting():
         return "torch.export"
     return None
+
+
+def plan_for(x: Tensor, spline_weight: Tensor, spline_order: int, backend: str = "auto") -> Plan:
+    """The plan for a layer on an input like `x`: which backend, and why not the others."""
+    device, dtype = x.device.type, x.dtype
+    if torch.is_autocast_enabled(device) and dtype is not torch.float64:
+        dtype = spline_weight.dtype
+    wanted = envs.BACKEND if backend == "auto" else backend
+    return _plan(device, dtype, spline_order, _transform(), wanted)
 
 
 def _check(
@@ -83,8 +106,8 @@ def _check(
         raise DtypeError(
             f"kan_linear: x must be a floating-point tensor, got {x.dtype}; call x.float()"
         )
-    for name, tensor in {"spline_weight": (spline_weight), **{n: t for n, (t, _) in
-                         expected.items()}}.items():  # fmt: skip
+    given = {"spline_weight": spline_weight, **{name: t for name, (t, _) in expected.items()}}
+    for name, tensor in given.items():
         if tensor is None:
             continue
         if tensor.device != x.device:
@@ -185,8 +208,7 @@ def _kan_linear(
             f"kan_linear: base_activation must be one of {', '.join(ACTIVATIONS)} or a callable, "
             f"got {base_activation!r}"
         )
-    wanted = envs.BACKEND if backend == "auto" else backend
-    plan = _plan(device, x.dtype, spline_order, _transform(), wanted)
+    plan = plan_for(x, spline_weight, spline_order, backend)
     shape = x.shape
     rows = x if len(shape) == 2 else x.reshape(math.prod(shape[:-1]), shape[-1])
     y = BACKENDS[plan.backend].kan_linear(

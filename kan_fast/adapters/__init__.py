@@ -1,0 +1,10 @@
+"""Drop-ins for the KAN layers of other libraries. A new one is a file here and a line below."""
+
+from __future__ import annotations
+
+from types import ModuleType
+
+from kan_fast.adapters import efficient_kan
+
+#: each module offers `kind`, `is_candidate(module)`, `why_not(module)` and `run(module, x)`
+ADAPTERS: tuple[ModuleType, ...] = (efficient_kan,)

@@ -1,0 +1,196 @@
+"""`accelerate`, `restore`, `report` and `explain`: the drop-in for models that people already have.
+
+The recognised class gets a `forward` that looks at a flag on the instance. Parameters, optimizers,
+isinstance, pickle, state_dict, hooks and replicas stay what they were; an instance-bound method
+would break several of them.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from kan_fast import envs
+from kan_fast.adapters import ADAPTERS
+from kan_fast.functional import plan_for
+from kan_fast.layers import KANLinear
+
+M = TypeVar("M", bound=nn.Module)
+
+#: set on accelerated instances; holds the kind of the adapter
+_FLAG = "_kan_fast"
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """One KAN layer of a model: its name, its library, and why it is as it is."""
+
+    name: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `accelerate` did to a model.
+
+    Args:
+        accelerated: layers that run our kernels.
+        skipped: KAN layers that were left alone, each with the reason.
+    """
+
+    accelerated: tuple[LayerReport, ...]
+    skipped: tuple[LayerReport, ...]
+
+    def __str__(self) -> str:
+        total = len(self.accelerated) + len(self.skipped)
+        lines = [f"kan_fast: {len(self.accelerated)} of {total} KAN layers accelerated"]
+        lines += [f"  skipped {s.name or '(root)'} ({s.kind}): {s.reason}" for s in self.skipped]
+        return "\n".join(lines)
+
+
+def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, ModuleType]]:
+    for name, module in model.named_modules():
+        for adapter in ADAPTERS:
+            if adapter.is_candidate(module):
+                yield name, module, adapter
+                break
+
+
+def _install(cls: type[nn.Module], adapter: ModuleType) -> None:
+    """Gives the class that defines `forward` a dispatching one, once."""
+    owner = next(c for c in cls.__mro__ if "forward" in c.__dict__)
+    original = owner.__dict__["forward"]
+    if hasattr(original, _FLAG):
+        return
+
+    @functools.wraps(original)
+    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if _FLAG in self.__dict__ and len(args) == 1 and not kwargs:
+            x = args[0]
+            # under the compiler, and where no kernel runs, the layer's own code is the best there is
+            if not torch.compiler.is_compiling() and _has_kernel(self, x):
+                return adapter.run(self, x)
+        return original(self, *args, **kwargs)
+
+    setattr(forward, _FLAG, original)
+    owner.forward = forward
+
+
+def _has_kernel(module: Any, x: Any) -> bool:
+    return (
+        isinstance(x, Tensor)
+        and x.is_floating_point()
+        and plan_for(x, module.spline_weight, module.spline_order).backend != "reference"
+    )
+
+
+def accelerate(model: M, *, strict: bool = False) -> M:
+    """Makes the KAN layers of a model run our kernels, in place.
+
+    efficient-kan layers are recognised by structure and source, or by comparing their forward with
+    the oracle in float64 on inputs inside, on and outside the grid; copies that were edited so that
+    they compute something else are left alone. Results differ by rounding only.
+
+    Args:
+        model: any module, or a KAN layer itself.
+        strict: raise instead of leaving a KAN layer alone.
+
+    Returns:
+        The same model.
+
+    Raises:
+        RuntimeError: with `strict`, when a layer was left alone; nothing is changed then.
+    """
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"kan_fast.accelerate: model must be a torch.nn.Module, got {type(model).__name__}"
+        )
+    chosen, skipped = [], []
+    for name, module, adapter in _candidates(model):
+        reason = "KAN_FAST_DISABLE is set" if envs.DISABLE else None
+        if _FLAG not in module.__dict__:
+            reason = reason or adapter.why_not(module)
+        if reason is None:
+            chosen.append((module, adapter))
+        else:
+            skipped.append(LayerReport(name, adapter.kind, reason))
+    if strict and skipped:
+        raise RuntimeError(f"{Report((), tuple(skipped))}; pass strict=False to leave them alone")
+    for module, adapter in chosen:
+        _install(type(module), adapter)
+        module.__dict__[_FLAG] = adapter.kind
+    return model
+
+
+def restore(model: M) -> M:
+    """Undoes `accelerate`: every layer runs its own forward again. Returns the same model."""
+    for module in model.modules():
+        module.__dict__.pop(_FLAG, None)
+    return model
+
+
+def report(model: nn.Module) -> Report:
+    """Which KAN layers of a model are accelerated, and why the others are not; prints `N of M`."""
+    accelerated, skipped = [], []
+    for name, module in model.named_modules():
+        if isinstance(module, KANLinear):
+            accelerated.append(LayerReport(name, "kan_fast", "runs our kernels by itself"))
+    for name, module, adapter in _candidates(model):
+        if _FLAG in module.__dict__:
+            accelerated.append(LayerReport(name, adapter.kind, "recognised"))
+            continue
+        reason = "KAN_FAST_DISABLE is set" if envs.DISABLE else adapter.why_not(module)
+        reason = reason or "not accelerated yet; call kan_fast.accelerate(model)"
+        skipped.append(LayerReport(name, adapter.kind, reason))
+    result = Report(tuple(accelerated), tuple(skipped))
+    print(result)
+    return result
+
+
+def explain(model: nn.Module, x: Tensor) -> str:
+    """Prints and returns, per KAN layer, what will run for an input like `x`, and why not the others.
+
+    Args:
+        model: any module, or a KAN layer itself; its forward is run once, without gradients.
+        x: an input that `model(x)` takes.
+    """
+    lines: list[str] = []
+
+    def note(name: str, module: Any, given: Tensor) -> None:
+        ours = isinstance(module, KANLinear) or _FLAG in module.__dict__
+        size = (
+            f"{module.in_features} -> {module.out_features}, grid_size={module.grid_size}, "
+            f"spline_order={module.spline_order}, {str(given.dtype).removeprefix('torch.')} on "
+            f"{given.device}"
+        )
+        if not ours:
+            lines.append(f"{name}: its own forward ({size}): not accelerated")
+            return
+        plan = plan_for(given, module.spline_weight, module.spline_order)
+        own = plan.backend == "reference" and not isinstance(module, KANLinear)
+        lines.append(f"{name}: {'its own forward' if own else plan.backend} ({size})")
+        lines.extend(f"  not {other}: {reason}" for other, reason in plan.refusals)
+
+    names = {m: n or "(root)" for n, m in model.named_modules()}
+    layers = [m for m in names if isinstance(m, KANLinear)]
+    layers += [m for _, m, _ in _candidates(model)]
+    hooks = [
+        layer.register_forward_pre_hook(lambda m, args: note(names[m], m, args[0]))
+        for layer in layers
+    ]
+    try:
+        with torch.no_grad():
+            model(x)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    text = "\n".join(lines) or "no KAN layers found"
+    print(text)
+    return text

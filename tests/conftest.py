@@ -1,0 +1,47 @@
+"""What every test may assume: the native extension is there, and seeds are fixed."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+import torch
+
+from kan_fast import machine
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if os.environ.get("KAN_FAST_ALLOW_REFERENCE") == "1":
+        return
+    facts = machine.facts()
+    if facts.extension is None:
+        pytest.exit(
+            f"kan_fast._C is not loaded ({facts.extension_error}), so the kernels would go "
+            'untested. Run: python -m pip install -e ".[test]"; or set '
+            "KAN_FAST_ALLOW_REFERENCE=1 to test the fallback alone",
+            returncode=2,
+        )
+
+
+@pytest.fixture(autouse=True)
+def _seed() -> None:
+    torch.manual_seed(0)
+
+
+def _instruction_sets() -> list[str]:
+    """The sets this CPU and build have; set_isa refuses the others."""
+    if machine.facts().extension is None:
+        return []
+    extension = machine.extension()
+    names = [n for n in extension.build_info()["instruction_sets"] if extension.set_isa(n)]
+    extension.set_isa(machine.facts().extension)
+    return names
+
+
+@pytest.fixture(params=_instruction_sets())
+def isa(request: pytest.FixtureRequest) -> str:
+    """Runs the test once for every instruction set, the scalar-friendly baseline included."""
+    extension = machine.extension()
+    extension.set_isa(request.param)
+    yield request.param
+    extension.set_isa(machine.facts().extension)
