@@ -74,7 +74,7 @@ def _install(cls: type[nn.Module], adapter: ModuleType) -> None:
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if _FLAG in self.__dict__ and len(args) == 1 and not kwargs:
             x = args[0]
-            # under the compiler, and where no kernel runs, the layer's own code is the best there is
+            # under the compiler, and where no kernel runs, the layer's own code is the best
             if not torch.compiler.is_compiling() and _has_kernel(self, x):
                 return adapter.run(self, x)
         return original(self, *args, **kwargs)
@@ -155,7 +155,7 @@ def report(model: nn.Module) -> Report:
 
 
 def explain(model: nn.Module, x: Tensor) -> str:
-    """Prints and returns, per KAN layer, what will run for an input like `x`, and why not the others.
+    """Prints and returns, per KAN layer, what will run for an input like `x`, and why not others.
 
     Args:
         model: any module, or a KAN layer itself; its forward is run once, without gradients.

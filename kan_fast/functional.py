@@ -38,7 +38,7 @@ def _say_once_if_slow() -> None:
     facts = machine.facts()
     if facts.extension is None and envs.BACKEND == "auto":
         warnings.warn(
-            "kan_fast: the native kernels are not available, layers run at the speed of plain torch "
+            "kan_fast: no native kernels, layers run at the speed of plain torch "
             f"({facts.extension_error}). Install a C++17 compiler and reinstall kan-fast",
             RuntimeWarning,
             stacklevel=2,
@@ -56,10 +56,17 @@ def _transform() -> str | None:
     return None
 
 
+def _autocast_enabled(device: str) -> bool:
+    try:
+        return torch.is_autocast_enabled(device)
+    except RuntimeError:  # a device without autocast, such as meta
+        return False
+
+
 def plan_for(x: Tensor, spline_weight: Tensor, spline_order: int, backend: str = "auto") -> Plan:
     """The plan for a layer on an input like `x`: which backend, and why not the others."""
     device, dtype = x.device.type, x.dtype
-    if torch.is_autocast_enabled(device) and dtype is not torch.float64:
+    if dtype is not torch.float64 and _autocast_enabled(device):
         dtype = spline_weight.dtype
     wanted = envs.BACKEND if backend == "auto" else backend
     return _plan(device, dtype, spline_order, _transform(), wanted)
@@ -189,7 +196,7 @@ def _kan_linear(
     backend: str,
 ) -> Tensor:
     device = x.device.type
-    if torch.is_autocast_enabled(device) and x.dtype is not torch.float64:
+    if x.dtype is not torch.float64 and _autocast_enabled(device):
         # spline coordinates stay in the precision of the knots; the result is what nn.Linear gives
         with torch.autocast(device, enabled=False):
             return _kan_linear(

@@ -211,7 +211,7 @@ class KANLinear(nn.Module):
         size = self.spline_weight.abs().mean(-1)
         total = size.sum()
         tiny = torch.finfo(size.dtype).tiny
-        p = size / total.clamp_min(tiny)
+        p = size / torch.where(total > 0, total, 1)
         entropy = -(p * p.clamp_min(tiny).log()).sum()
         return regularize_activation * total + regularize_entropy * entropy
 

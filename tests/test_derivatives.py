@@ -109,7 +109,9 @@ def test_derivatives_up_to_the_fifth(depth: int) -> None:
             strict=True,
         )
     ):
-        torch.testing.assert_close(ours, theirs, rtol=1e-9, atol=1e-9 * float(theirs.detach().abs().max()))
+        torch.testing.assert_close(
+            ours, theirs, rtol=1e-9, atol=1e-9 * float(theirs.detach().abs().max())
+        )
 
 
 def test_third_derivative_reaches_the_parameters() -> None:
@@ -117,7 +119,7 @@ def test_third_derivative_reaches_the_parameters() -> None:
     ours = kan_fast.KAN([2, 4, 1], grid_size=6, spline_order=5).double()
 
     def loss(model, layer_backend: str) -> list[Tensor]:
-        x = (torch.rand(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) - 0.5)
+        x = torch.rand(20, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(3)) - 0.5
         x.requires_grad_()
         u = x
         for layer in model.layers:

@@ -21,10 +21,10 @@ from kan_fast.spec import MAX_SPLINE_ORDER, BasisSpec
 
 kind = "efficient-kan"
 
-#: normalised forward + b_splines + scaled_spline_weight of public copies whose results were compared
-#: with ours in tests/test_real_efficient_kan.py
+#: fingerprints of forward, b_splines and scaled_spline_weight of public copies, whose results
+#: tests/test_real_efficient_kan.py compares with ours
 KNOWN_SOURCES: dict[str, str] = {
-    "effe15472f70a637": "efficient-kan with a 2-D forward, as copied by kan-gpt 1.2.0 and imodelsx 1.0.14",
+    "effe15472f70a637": "2-D forward, as in kan-gpt 1.2.0 and imodelsx 1.0.14",
 }
 
 _ATTRIBUTES = (

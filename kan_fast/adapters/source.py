@@ -1,4 +1,4 @@
-"""What the source of a vendored layer says: a fingerprint, and anything that numbers cannot show."""
+"""What the source of a vendored layer says: a fingerprint, and what numbers cannot show."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ _PLAIN_ATTRIBUTES = {
 
 
 def side_effects(function: object) -> str | None:
-    """A sentence on anything in a forward that equal outputs would not reveal; None if there is none.
+    """A sentence on anything in a forward that equal outputs would not reveal, or None.
 
     State that it writes, attributes of its own that it reads (a mode, a counter, a dropout) and
     output to the world would be lost if the kernels took its place.

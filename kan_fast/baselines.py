@@ -1,25 +1,23 @@
-"""The baselines that every figure is a ratio to."""
+"""The MLPs that a KAN is measured against."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
-import torch
 from torch import nn
 
 
 def kan_parameters(widths: Sequence[int], grid_size: int, spline_order: int) -> int:
-    """P = sum over layers of I O (G + k + 1)."""
-    return sum(
-        i * o * (grid_size + spline_order + 1) for i, o in zip(widths, widths[1:], strict=False)
-    )
+    """P = sum over layers of in * out * (grid_size + spline_order + 1)."""
+    return sum(i * o * (grid_size + spline_order + 1) for i, o in pairwise(widths))
 
 
 def same_parameter_widths(widths: Sequence[int], grid_size: int, spline_order: int) -> list[int]:
-    """Widths of the MLP with the parameters of a KAN.
+    """Widths of the MLP with as many parameters as a KAN of these `widths`.
 
     One hidden layer of h = P / (i + o + 1); for KANs of two or more layers where that exceeds four
-    times the widest layer, two equal hidden layers: h^2 + (i + o + 2) h + o = P.
+    times the widest layer, two equal hidden layers with h^2 + (i + o + 2) h + o = P.
     """
     total = kan_parameters(widths, grid_size, spline_order)
     i, o = widths[0], widths[-1]
@@ -34,15 +32,6 @@ def same_parameter_widths(widths: Sequence[int], grid_size: int, spline_order: i
 def mlp(widths: Sequence[int], activation: type[nn.Module] = nn.SiLU) -> nn.Sequential:
     """Linear layers with the activation between them."""
     layers: list[nn.Module] = []
-    for i, o in zip(widths, widths[1:], strict=False):
+    for i, o in pairwise(widths):
         layers += [nn.Linear(i, o), activation()]
     return nn.Sequential(*layers[:-1])
-
-
-def step(model: nn.Module, x: torch.Tensor) -> None:
-    """A training step without the optimizer: gradients of the input and of every parameter."""
-    for p in model.parameters():
-        p.grad = None
-    x.grad = None
-    y = model(x)
-    y.backward(torch.ones_like(y))

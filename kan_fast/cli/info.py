@@ -1,0 +1,79 @@
+"""What is installed here, and which backend runs or why it does not. Instant; compiles nothing."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import platform
+import shutil
+from typing import Any
+
+import torch
+
+from kan_fast import envs, machine
+from kan_fast.backends import BACKENDS
+from kan_fast.spec import Problem
+from kan_fast.version import __version__
+
+name = "info"
+summary = "versions, CPU, extension, GPU, and each backend or why not"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def _gpu() -> str:
+    if not torch.cuda.is_available():
+        built = torch.version.cuda or torch.version.hip
+        return "none visible" if built else "none: this torch is a CPU build"
+    return ", ".join(torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count()))
+
+
+def collect() -> dict[str, Any]:
+    """Everything `kan-fast info` prints."""
+    facts = machine.facts()
+    found: dict[str, Any] = {
+        "kan_fast": __version__,
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "triton": "installed" if importlib.util.find_spec("triton") else "not installed",
+        "platform": platform.platform(),
+        "cpu features of torch": torch.backends.cpu.get_cpu_capability(),
+        "threads": torch.get_num_threads(),
+        "gpu": _gpu(),
+        "compiler found": shutil.which("g++") or shutil.which("clang++") or "none",
+        "backend wanted": envs.BACKEND,
+        "accelerate disabled": envs.DISABLE,
+    }
+    if facts.extension is None:
+        found["extension"] = f"not available: {facts.extension_error}"
+    else:
+        build = machine.extension().build_info()
+        found["extension"] = (
+            f"{build['version']}, built by {build['compiler']}, runs {facts.extension} of "
+            f"{', '.join(build['instruction_sets'])}"
+        )
+    devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    found["backends"] = {
+        f"{backend} on {device}": module.why_not(Problem(device, "float32", 3), facts)
+        or "available"
+        for backend, module in BACKENDS.items()
+        for device in devices
+    }
+    return found
+
+
+def run(args: argparse.Namespace) -> int:
+    found = collect()
+    if args.json:
+        print(json.dumps(found, indent=1))
+        return 0
+    backends = found.pop("backends")
+    for key, value in found.items():
+        print(f"{key:22s} {value}")
+    print("backends")
+    for key, value in backends.items():
+        print(f"  {key:20s} {value}")
+    return 0

@@ -1,0 +1,64 @@
+"""The commands, as a user runs them."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kan_fast.baselines import kan_parameters, mlp, same_parameter_widths
+from kan_fast.cli import main
+
+
+def command(*args: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-m", "kan_fast", *args], capture_output=True, text=True)
+
+
+def test_demo_trains_and_draws(tmp_path: Path) -> None:
+    done = command("demo", "--epochs", "8", "--json", "--out", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    figures = json.loads(done.stdout)
+    plain, fast, perceptron = figures["models"]
+    assert figures["losses_agree"] and figures["largest_relative_loss_difference"] < 1e-3
+    assert plain["test_accuracy"] == pytest.approx(fast["test_accuracy"], abs=0.01)
+    assert fast["test_accuracy"] > 0.9 and perceptron["test_accuracy"] > 0.9
+    picture = Path(figures["picture"])
+    assert picture.read_bytes().startswith(b"\x89PNG") and picture.stat().st_size > 20_000
+
+
+def test_demo_prints_a_table(tmp_path: Path) -> None:
+    done = command("demo", "--epochs", "1", "--rows", "400", "--out", str(tmp_path), "--seed", "3")
+    assert done.returncode == 0, done.stderr
+    assert "same-parameter" in done.stdout and "times the speed" in done.stdout
+
+
+def test_demo_refuses_nonsense(capsys) -> None:
+    assert main(["demo", "--epochs", "0"]) == 2
+    assert "at least 1, got 0" in capsys.readouterr().err
+
+
+def test_info() -> None:
+    done = command("info", "--json")
+    found = json.loads(done.stdout)
+    assert found["backends"]["native on cpu"] == "available"
+    assert found["kan_fast"] and found["torch"]
+    assert "native on cpu" in command("info").stdout
+
+
+def test_help_and_unknown_commands() -> None:
+    for args in (("--help",), ("demo", "--help"), ("info", "--help"), ("--version",)):
+        assert command(*args).returncode == 0
+    assert command("dance").returncode == 2
+
+
+def test_same_parameter_widths() -> None:
+    # h = P / (i + o + 1)
+    assert same_parameter_widths([512, 512], 5, 3) == [512, 2302, 512]
+    for widths, grid_size in [([32, 64, 1], 5), ([784, 64, 10], 5), ([64] * 5, 8), ([2, 5, 1], 5)]:
+        total = kan_parameters(widths, grid_size, 3)
+        perceptron = mlp(same_parameter_widths(widths, grid_size, 3))
+        count = sum(p.numel() for p in perceptron.parameters())
+        assert abs(count - total) <= 0.05 * total + widths[-1] + 10
