@@ -32,7 +32,7 @@ def test_demo_trains_and_draws(tmp_path: Path) -> None:
 def test_demo_prints_a_table(tmp_path: Path) -> None:
     done = command("demo", "--epochs", "1", "--rows", "400", "--out", str(tmp_path), "--seed", "3")
     assert done.returncode == 0, done.stderr
-    assert "same-parameter" in done.stdout and "times the speed" in done.stdout
+    assert "MLP, same parameters" in done.stdout and "times the speed" in done.stdout
 
 
 def test_demo_refuses_nonsense(capsys) -> None:

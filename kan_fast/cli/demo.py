@@ -96,9 +96,9 @@ def _entrants(seed: int, device: str) -> list[Entrant]:
         ]
     ).to(device)
     models = {
-        "KAN in plain PyTorch": plain,
-        "the same, accelerated": accelerate(copy.deepcopy(plain), strict=True),
-        "same-parameter MLP": mlp(same_parameter_widths(WIDTHS, GRID_SIZE, SPLINE_ORDER)).to(
+        "KAN, plain PyTorch": plain,
+        "KAN, accelerated": accelerate(copy.deepcopy(plain), strict=True),
+        "MLP, same parameters": mlp(same_parameter_widths(WIDTHS, GRID_SIZE, SPLINE_ORDER)).to(
             device
         ),
     }
@@ -169,7 +169,7 @@ def _print_table(figures: dict[str, Any]) -> None:
 
     table = Table(title=f"Handwritten digits, {figures['steps']} steps on {figures['device']}")
     for title in ("model", "parameters", "accuracy", "final loss", "step", "over the MLP"):
-        table.add_column(title, justify="left" if title == "model" else "right")
+        table.add_column(title, justify="left" if title == "model" else "right", no_wrap=True)
     for m in figures["models"]:
         table.add_row(
             m["model"],
