@@ -6,6 +6,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -227,4 +228,9 @@ def _kan_linear(
     return y if beside is None else y + beside
 
 
-_opaque = torch.compiler.disable(_kan_linear)
+def _opaque(*args: Any) -> Tensor:
+    return _kan_linear(*args)
+
+
+# what torch.compiler.disable sets; calling that would import the whole compiler with kan_fast
+_opaque._torchdynamo_disable = True

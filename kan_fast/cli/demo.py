@@ -168,7 +168,7 @@ def _print_table(figures: dict[str, Any]) -> None:
     from rich.table import Table
 
     table = Table(title=f"Handwritten digits, {figures['steps']} steps on {figures['device']}")
-    for title in ("model", "parameters", "accuracy", "final loss", "step", "over the MLP"):
+    for title in ("model", "weights", "accuracy", "loss", "step", "over MLP"):
         table.add_column(title, justify="left" if title == "model" else "right", no_wrap=True)
     for m in figures["models"]:
         table.add_row(

@@ -1,0 +1,134 @@
+// The torch-free kernels against plain loops over the definition, without Python. Built with the
+// sanitizers by tests/test_cpp.py.
+#include <cmath>
+#include <cstdio>
+#include <random>
+#include <vector>
+
+#include "entry.h"
+#include "kan_fast/activation.h"
+#include "kan_fast/basis/bspline.h"
+#include "table.h"
+
+namespace {
+
+using namespace kan_fast;
+
+int failures = 0;
+
+void expect_near(const char* what, double got, double wanted, double scale, double tolerance) {
+  if (std::abs(got - wanted) <= tolerance * scale) return;
+  std::printf("FAILED %s: got %.17g, wanted %.17g\n", what, got, wanted);
+  ++failures;
+}
+
+// B_{j,m} by its definition, with 0/0 = 0.
+double basis(const std::vector<double>& t, int j, int m, double x) {
+  if (m == 0) return t[j] <= x && x < t[j + 1] ? 1.0 : 0.0;
+  const double up = t[j + m] > t[j] ? (x - t[j]) / (t[j + m] - t[j]) : 0.0;
+  const double down =
+      t[j + m + 1] > t[j + 1] ? (t[j + m + 1] - x) / (t[j + m + 1] - t[j + 1]) : 0.0;
+  return up * basis(t, j, m - 1, x) + down * basis(t, j + 1, m - 1, x);
+}
+
+template <class T>
+void compare(int rows, int in, int out, int grid_size, int order, double tolerance) {
+  std::mt19937 random(rows * 7 + in);
+  std::uniform_real_distribution<double> uniform(-1.5, 1.5);
+  const int num_basis = grid_size + order;
+  const int num_knots = num_basis + order + 1;
+  auto fill = [&](size_t n) {
+    std::vector<T> values(n);
+    for (T& v : values) v = static_cast<T>(uniform(random));
+    return values;
+  };
+  std::vector<T> knots(in * num_knots);
+  for (int i = 0; i < in; ++i)
+    for (int j = 0; j < num_knots; ++j)
+      knots[i * num_knots + j] = T(-1 + 2.0 / grid_size * (j - order) + 0.1 * i / in);
+  const std::vector<T> x = fill(rows * in), u = fill(rows * out);
+  const std::vector<T> weight = fill(out * in * num_basis), scaler = fill(out * in);
+  const std::vector<T> base = fill(out * in);
+
+  const auto table = find_table(knots.data(), in, num_knots, order);
+  const LayerArgs<T> layer{rows, in,      out, 0, table->view(), x.data(),      in,
+                           1,    nullptr, 0,   0, weight.data(), scaler.data(), base.data()};
+  std::vector<T> y(rows * out), z(rows * in), gw(weight.size()), gs(scaler.size()), gb(base.size());
+  if (contract_out<T>({layer, 0, y.data()}) != Status::kOk) ++failures;
+  if (contract_in_weight<T>({layer, 1, 0, u.data(), out, 1, z.data(), gw.data(), gs.data(),
+                             gb.data()}) != Status::kOk)
+    ++failures;
+
+  std::vector<double> y_wanted(y.size()), gw_wanted(gw.size()), gb_wanted(gb.size());
+  for (int r = 0; r < rows; ++r)
+    for (int i = 0; i < in; ++i) {
+      const double at = x[r * in + i];
+      const std::vector<double> t(knots.begin() + i * num_knots,
+                                  knots.begin() + (i + 1) * num_knots);
+      const double silu = at / (1 + std::exp(-at));
+      for (int g = 0; g <= num_basis; ++g) {
+        const double value = g < num_basis ? basis(t, g, order, at) : silu;
+        for (int o = 0; o < out; ++o) {
+          const int edge = o * in + i;
+          const double w = g < num_basis ? double(scaler[edge]) * weight[edge * num_basis + g]
+                                         : double(base[edge]);
+          y_wanted[r * out + o] += w * value;
+          if (g < num_basis)
+            gw_wanted[edge * num_basis + g] += value * scaler[edge] * u[r * out + o];
+          else
+            gb_wanted[edge] += value * u[r * out + o];
+        }
+      }
+    }
+  for (size_t n = 0; n < y.size(); ++n) expect_near("y", y[n], y_wanted[n], in, tolerance);
+  for (size_t n = 0; n < gw.size(); ++n) expect_near("grad", gw[n], gw_wanted[n], rows, tolerance);
+  for (size_t n = 0; n < gb.size(); ++n) expect_near("base", gb[n], gb_wanted[n], rows, tolerance);
+  // the slope by differences of the forward
+  if (sizeof(T) == 8 && order >= 2) {
+    std::vector<T> moved = x;
+    const double h = 1e-6;
+    for (T& v : moved) v += static_cast<T>(h);
+    LayerArgs<T> shifted = layer;
+    shifted.x = moved.data();
+    std::vector<T> y2(y.size());
+    contract_out<T>({shifted, 0, y2.data()});
+    double change = 0, slope = 0;
+    for (size_t n = 0; n < y.size(); ++n) change += (y2[n] - y[n]) / h * u[n];
+    for (const T v : z) slope += v;
+    expect_near("slope", slope, change, rows * in * 10, 1e-4);
+  }
+}
+
+void test_location() {
+  const float knots[] = {0.f, 1.f, 1.f, 2.f, 4.f};
+  const float x[] = {-0.1f, 0.f, 0.5f, 1.f, 1.9f, 2.f, 3.9f, 4.f, NAN, INFINITY};
+  const int wanted[] = {-1, 0, 0, 2, 2, 3, 3, -1, -1, -1};
+  for (int n = 0; n < 10; ++n) expect_near("cell", locate(x[n], knots, 5), wanted[n], 1, 0);
+  std::vector<float> even(104);
+  for (int j = 0; j < 104; ++j) even[j] = -1 + 0.02f * j;
+  for (float at = -1.1f; at < 1.2f; at += 0.0007f)
+    expect_near("uniform cell", locate_uniform(at, even.data(), 104, 50.f),
+                locate(at, even.data(), 104), 1, 0);
+}
+
+void test_bad_knots() {
+  const double unsorted[] = {0, 2, 1, 3}, flat[] = {1, 1, 1, 1}, nan[] = {0, NAN, 1, 2};
+  for (const double* knots : {unsorted, flat, nan})
+    if (find_table(knots, 1, 4, 1) != nullptr) ++failures;
+}
+
+}  // namespace
+
+int main() {
+  test_location();
+  test_bad_knots();
+  for (int order = 0; order <= kMaxOrder; ++order) {
+    compare<double>(33, 3, 5, 4, order, 1e-12);
+    compare<float>(70, 2, 1, 5, order, 3e-6);
+  }
+  compare<float>(300, 17, 70, 5, 3, 3e-6);
+  compare<float>(9, 5, 530, 60, 3, 3e-6);
+  compare<double>(1, 1, 1, 1, 3, 1e-12);
+  std::printf("%d failures\n", failures);
+  return failures == 0 ? 0 : 1;
+}
