@@ -157,7 +157,7 @@ struct ContractInWeight {
           }
           for (int il = 0; il < block.num_inputs; ++il) {
             stage.num_rows = rows;
-            stage_input<T, kBytes, kWindow>(
+            stage_input<T, kWidest, kWindow>(
                 layer, in + il, x_block + int64_t(il) * size.capacity,
                 layer.v != nullptr ? v_block + int64_t(il) * size.capacity : nullptr,
                 args.derivative_weight, args.derivative_in, scratch, stage);

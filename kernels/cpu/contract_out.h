@@ -127,7 +127,7 @@ struct ContractOut {
       for (int il = 0; il < block.num_inputs; ++il) {
         const int64_t at = int64_t(il) * size.capacity;
         memory.stages[il].num_rows = num_rows;
-        stage_input<T, kBytes, kWindow>(
+        stage_input<T, kWidest, kWindow>(
             layer, block.in_begin + il, memory.x + at, layer.v != nullptr ? memory.v + at : nullptr,
             task.args->derivative, 0, memory.scratch, memory.stages[il]);
       }

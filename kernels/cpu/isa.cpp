@@ -5,14 +5,6 @@
 
 KAN_NAMESPACE_BEGIN
 
-#if defined(__AVX512F__)
-constexpr int kWidest = 64;
-#elif defined(__AVX2__)
-constexpr int kWidest = 32;
-#else
-constexpr int kWidest = 16;
-#endif
-
 // Calls Kernel<T, bytes, window>::run for a layer: vectors no wider than its outputs, since the
 // rest of a wider one would be padding. Orders outside 1..3 get the widest vector only.
 template <template <class, int, int> class Kernel, class T, class Task>

@@ -15,6 +15,14 @@
 
 KAN_NAMESPACE_BEGIN
 
+#if defined(__AVX512F__)
+constexpr int kWidest = 64;
+#elif defined(__AVX2__)
+constexpr int kWidest = 32;
+#else
+constexpr int kWidest = 16;
+#endif
+
 template <class T, int kBytes>
 struct Vec {
   static constexpr int kLanes = kBytes / sizeof(T);

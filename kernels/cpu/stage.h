@@ -169,6 +169,8 @@ struct StageScratch {
   T* v_sorted;       // [capacity]
 };
 
+// Vectors here are the widest there are, whatever the contractions use: rows are many.
+//
 // Sorts the rows of one input by cell (stable, so results are reproducible) and fills `stage`.
 //
 // x and v are [capacity]; what lies beyond num_rows must be readable.
