@@ -64,7 +64,7 @@ inline BlockSizes block_sizes(const LayerArgs<T>& layer, int64_t rows, int64_t o
   const int64_t row_of_weights =
       int64_t(table.num_basis + 1) * size.padded * sizeof(T) * weight_copies;
   size.in_block = static_cast<int>(
-      min64(inputs, clamp_int(static_cast<int>(kWeightBytes / row_of_weights), 1, 16)));
+      min64(inputs, clamp_int(static_cast<int>(kWeightBytes / row_of_weights), 1, kMostInputs)));
   // a bucket needs some 25 rows to pay for loading its weight rows
   int rows_wanted = clamp_int(25 * (table.num_cells - 2 * table.order), 128, kMostRows);
   if (rows_of_outputs)
@@ -72,12 +72,11 @@ inline BlockSizes block_sizes(const LayerArgs<T>& layer, int64_t rows, int64_t o
         clamp_int(static_cast<int>(kRowBytes / (size.padded * sizeof(T))), 64, rows_wanted);
   size.row_block = static_cast<int>(min64(rows, rows_wanted));
   size.capacity = stage_capacity(size.row_block);
-  // staged values wait for the tiles of outputs: in L1 when there is one tile, else in L2
+  // staged values of a block wait for the tiles of outputs in L2
   const int64_t staged = int64_t(size.capacity) * (table.order + 3) * sizeof(T);
-  const int64_t budget = size.padded <= 4 * kLanes ? kStagedBytes / 8 : kStagedBytes;
   if (!rows_of_outputs)
-    size.in_block =
-        static_cast<int>(min64(size.in_block, budget / staged > 4 ? budget / staged : 4));
+    size.in_block = static_cast<int>(
+        min64(size.in_block, kStagedBytes / staged > 4 ? kStagedBytes / staged : 4));
   return size;
 }
 
@@ -92,12 +91,35 @@ template <class T>
 inline void gather_inputs(const T* src, int64_t row_stride, int64_t col_stride, int64_t row_begin,
                           int num_rows, int64_t in_begin, int num_inputs, int capacity,
                           T* dst /* [num_inputs, capacity] */) {
-  for (int r = 0; r < num_rows; ++r) {
-    const T* row = src + (row_begin + r) * row_stride + in_begin * col_stride;
-    for (int il = 0; il < num_inputs; ++il) dst[int64_t(il) * capacity + r] = row[il * col_stride];
+  const T* from = src + row_begin * row_stride + in_begin * col_stride;
+  const int whole_rows = col_stride == 1 ? num_rows / 4 * 4 : 0;
+  const int whole_inputs = num_inputs / 4 * 4;
+  for (int r = 0; r < whole_rows; r += 4) {
+    // rows are too far apart for the hardware to see the stream in time
+    for (int n = 0; n < 4; ++n) __builtin_prefetch(from + (r + n + 32) * row_stride);
+    for (int il = 0; il < whole_inputs; il += 4)
+      Quad<T>::load(from + r * row_stride + il, row_stride)
+          .transposed()
+          .store(dst + int64_t(il) * capacity + r, capacity);
   }
+  for (int r = 0; r < num_rows; ++r)
+    for (int il = r < whole_rows ? whole_inputs : 0; il < num_inputs; ++il)
+      dst[int64_t(il) * capacity + r] = from[r * row_stride + il * col_stride];
   for (int il = 0; il < num_inputs; ++il)
     for (int r = num_rows; r < capacity; ++r) dst[int64_t(il) * capacity + r] = T(0);
+}
+
+// The way back: dst[r, il] = src[il, r], or += when it is not the first.
+template <class T>
+inline void scatter_inputs(const T* src /* [num_inputs, capacity] */, int capacity, int num_rows,
+                           int num_inputs, bool first, T* dst, int64_t row_stride) {
+  if (first) {
+    transpose(src, capacity, num_inputs, num_rows, dst, row_stride);
+    return;
+  }
+  for (int r = 0; r < num_rows; ++r)
+    for (int il = 0; il < num_inputs; ++il)
+      dst[r * row_stride + il] += src[int64_t(il) * capacity + r];
 }
 
 KAN_NAMESPACE_END

@@ -110,7 +110,7 @@ struct ContractInWeight {
       z_block = bump.template take<T>(int64_t(size.in_block) * size.capacity);
       u_block = bump.template take<T>(int64_t(size.row_block) * size.padded);
       z_lanes = bump.template take<T>(int64_t(size.capacity) * kLanes);
-      unfold_tile = bump.template take<T>(int64_t(kPackOutputs) * num_basis);
+      unfold_tile = bump.template take<T>(int64_t(kPackOutputs) * size.in_block * num_basis);
       scratch = take_stage_scratch(bump, layer.table, size.capacity);
       stage.capacity = size.capacity;
       stage.permutation = bump.template take<int>(size.capacity);
@@ -177,13 +177,8 @@ struct ContractInWeight {
                     X::sum(X::load(z_lanes + int64_t(p) * kLanes));
           }
           if (need_in)
-            for (int r = 0; r < rows; ++r) {
-              T* z = args.z + (rb + r) * layer.in_features + in;
-              for (int il = 0; il < block.num_inputs; ++il) {
-                const T value = z_block[int64_t(il) * size.capacity + r];
-                z[il] = out == 0 ? value : z[il] + value;
-              }
-            }
+            scatter_inputs(z_block, size.capacity, rows, block.num_inputs, out == 0,
+                           args.z + rb * layer.in_features + in, layer.in_features);
         }
         if (!need_weight) continue;
         if (task.partial == nullptr) {

@@ -18,6 +18,22 @@ struct ContractOut {
   static constexpr int kLanes = X::kLanes;
   static constexpr int kTile = clamp_int((kRegisters - 4) / (kWindow + 2), 1, 4);
 
+  struct Memory {
+    T *packed, *x, *v, *sums;
+    StageScratch<T> scratch;
+    Stage<T>* stages;
+  };
+
+  static void stage(const OutTask<T>& task, const WeightBlock& block, const Memory& memory, int il,
+                    int num_rows, int capacity, Stage<T>& stage) {
+    const LayerArgs<T>& layer = task.args->layer;
+    const int64_t at = int64_t(il) * capacity;
+    stage.num_rows = num_rows;
+    stage_input<T, kWidest, kWindow>(layer, block.in_begin + il, memory.x + at,
+                                     layer.v != nullptr ? memory.v + at : nullptr,
+                                     task.args->derivative, 0, memory.scratch, stage);
+  }
+
   // One input, kNumVectors vectors of outputs; the first input of a block starts the sums.
   template <int kNumVectors, bool kFirst>
   static void tile(const Stage<T>& stage, const T* w /* [num_basis + 1, ld] */, int ld,
@@ -63,7 +79,8 @@ struct ContractOut {
     }
   }
 
-  // Tiles of kNumVectors from output `from` on; returns where they end.
+  // Tiles of kNumVectors from output `from` on, each over all inputs of the block; returns where
+  // they end.
   template <int kNumVectors>
   static int tiles(const Stage<T>* stages, const WeightBlock& block, const T* w, int num_basis,
                    T* sums, T* y, int64_t y_stride, int from) {
@@ -79,11 +96,26 @@ struct ContractOut {
     return from;
   }
 
-  struct Memory {
-    T *packed, *x, *v, *sums;
-    StageScratch<T> scratch;
-    Stage<T>* stages;
-  };
+  // All rows of a block of inputs for outputs that are one tile: each input is staged and used
+  // while its values are in L1.
+  template <int kNumVectors>
+  static void narrow(const OutTask<T>& task, const WeightBlock& block, const Memory& memory,
+                     int64_t first_row, int num_rows, int capacity) {
+    const LayerArgs<T>& layer = task.args->layer;
+    const int num_basis = layer.table.num_basis;
+    const int ld = block.padded_outputs;
+    for (int il = 0; il < block.num_inputs; ++il) {
+      stage(task, block, memory, il, num_rows, capacity, memory.stages[0]);
+      const T* w = memory.packed + int64_t(il) * (num_basis + 1) * ld;
+      if (il == 0)
+        tile<kNumVectors, true>(memory.stages[0], w, ld, num_basis, memory.sums);
+      else
+        tile<kNumVectors, false>(memory.stages[0], w, ld, num_basis, memory.sums);
+    }
+    add_to_rows<kNumVectors>(memory.sums, num_rows, block.num_outputs, block.in_begin == 0,
+                             task.args->y + first_row * layer.out_features + block.out_begin,
+                             layer.out_features);
+  }
 
   static bool allocate(const LayerArgs<T>& layer, const BlockSizes& size, Memory& memory) {
     char* base = nullptr;
@@ -124,13 +156,16 @@ struct ContractOut {
       if (layer.v != nullptr)
         gather_inputs(layer.v, layer.v_row_stride, layer.v_col_stride, rb, num_rows, block.in_begin,
                       block.num_inputs, size.capacity, memory.v);
-      for (int il = 0; il < block.num_inputs; ++il) {
-        const int64_t at = int64_t(il) * size.capacity;
-        memory.stages[il].num_rows = num_rows;
-        stage_input<T, kWidest, kWindow>(
-            layer, block.in_begin + il, memory.x + at, layer.v != nullptr ? memory.v + at : nullptr,
-            task.args->derivative, 0, memory.scratch, memory.stages[il]);
+      if (block.padded_outputs == kLanes) {
+        narrow<1>(task, block, memory, rb, num_rows, size.capacity);
+        continue;
       }
+      if (kTile >= 2 && block.padded_outputs == 2 * kLanes) {
+        narrow<2>(task, block, memory, rb, num_rows, size.capacity);
+        continue;
+      }
+      for (int il = 0; il < block.num_inputs; ++il)
+        stage(task, block, memory, il, num_rows, size.capacity, memory.stages[il]);
       T* y = task.args->y + rb * layer.out_features + block.out_begin;
       const int64_t y_stride = layer.out_features;
       int from =

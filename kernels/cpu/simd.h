@@ -51,6 +51,55 @@ struct Vec {
   }
 };
 
+// Four numbers, and 4 x 4 transposed in registers: storing number by number would cost more than
+// the arithmetic on them.
+template <class T>
+struct Quad {
+  using X = Vec<T, 4 * sizeof(T)>;
+  using V = typename X::V;
+  V row[4];
+
+  static Quad load(const T* src, int64_t stride) {
+    return {X::load(src), X::load(src + stride), X::load(src + 2 * stride),
+            X::load(src + 3 * stride)};
+  }
+
+  void store(T* dst, int64_t stride) const {
+    for (int n = 0; n < 4; ++n) X::store(dst + n * stride, row[n]);
+  }
+
+  Quad transposed() const {
+#if defined(__clang__)
+#define KAN_SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
+#else
+#define KAN_SHUFFLE(x, y, ...) __builtin_shuffle(x, y, typename X::I{__VA_ARGS__})
+#endif
+    const V ab_low = KAN_SHUFFLE(row[0], row[1], 0, 4, 1, 5);
+    const V ab_high = KAN_SHUFFLE(row[0], row[1], 2, 6, 3, 7);
+    const V cd_low = KAN_SHUFFLE(row[2], row[3], 0, 4, 1, 5);
+    const V cd_high = KAN_SHUFFLE(row[2], row[3], 2, 6, 3, 7);
+    return {KAN_SHUFFLE(ab_low, cd_low, 0, 1, 4, 5), KAN_SHUFFLE(ab_low, cd_low, 2, 3, 6, 7),
+            KAN_SHUFFLE(ab_high, cd_high, 0, 1, 4, 5), KAN_SHUFFLE(ab_high, cd_high, 2, 3, 6, 7)};
+#undef KAN_SHUFFLE
+  }
+};
+
+// dst[c, r] = src[r, c] for any rows and columns.
+template <class T>
+inline void transpose(const T* src, int64_t src_stride, int rows, int columns, T* dst,
+                      int64_t dst_stride) {
+  const int whole_rows = rows / 4 * 4;
+  const int whole_columns = columns / 4 * 4;
+  for (int r = 0; r < whole_rows; r += 4)
+    for (int c = 0; c < whole_columns; c += 4)
+      Quad<T>::load(src + r * src_stride + c, src_stride)
+          .transposed()
+          .store(dst + c * dst_stride + r, dst_stride);
+  for (int r = 0; r < rows; ++r)
+    for (int c = r < whole_rows ? whole_columns : 0; c < columns; ++c)
+      dst[c * dst_stride + r] = src[r * src_stride + c];
+}
+
 // exp(x) for float lanes, within 2 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, Cody-Waite reduction
 // and a degree-6 polynomial in r. Clamped to the finite range; NaN stays NaN.
 template <int kBytes>
