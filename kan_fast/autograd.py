@@ -98,7 +98,7 @@ class Out(Function):
     """y[r,o] = sum_i v[r,i] sum_g W[o,i,g] b_g^(d)(x[r,i]). The layer itself has d = 0, no v."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913
+    def forward(
         ctx: Any,
         x: Tensor,
         v: Tensor | None,
@@ -147,7 +147,7 @@ class In(Function):
     """z[r,i] = sum_o u[r,o] sum_g W[o,i,g] b_g^(d)(x[r,i])."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913
+    def forward(
         ctx: Any,
         x: Tensor,
         u: Tensor,
@@ -185,7 +185,7 @@ class Weight(Function):
     """S[o,i,g] = sum_r u[r,o] v[r,i] b_g^(d)(x[r,i]), as its spline part and its base part."""
 
     @staticmethod
-    def forward(  # noqa: PLR0913
+    def forward(
         ctx: Any,
         x: Tensor,
         u: Tensor,
