@@ -6,18 +6,18 @@ import functools
 import math
 import warnings
 from collections.abc import Callable
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from kan_fast import envs, machine
+from kan_fast import envs, machine, reference
 from kan_fast.backends import BACKENDS
 from kan_fast.errors import DtypeError, ShapeError
+from kan_fast.ops import kan_linear_op
 from kan_fast.planner import choose
-from kan_fast.spec import ACTIVATIONS, BasisSpec, Plan, Problem
+from kan_fast.spec import ACTIVATIONS, MAX_SPLINE_ORDER, BasisSpec, Plan, Problem
 
 
 @functools.cache
@@ -71,6 +71,38 @@ def plan_for(x: Tensor, spline_weight: Tensor, spline_order: int, backend: str =
         dtype = spline_weight.dtype
     wanted = envs.BACKEND if backend == "auto" else backend
     return _plan(device, dtype, spline_order, _transform(), wanted)
+
+
+def _fits(
+    x: Tensor,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    base_weight: Tensor | None,
+    spline_order: int,
+) -> bool:
+    """Whether `_check` has nothing to say: the same conditions, a microsecond on a small layer."""
+    shape = spline_weight.shape
+    if len(shape) != 3 or not 0 <= spline_order < shape[2] or not x.shape:
+        return False
+    dtype, device = x.dtype, x.device
+    edges = shape[:2]
+    return (
+        x.shape[-1] == shape[1]
+        and knots.shape == (shape[1], shape[2] + spline_order + 1)
+        and (spline_scaler is None or spline_scaler.shape == edges)
+        and (base_weight is None or base_weight.shape == edges)
+        and dtype.is_floating_point
+        and spline_weight.dtype is dtype
+        and knots.dtype is dtype
+        and (spline_scaler is None or spline_scaler.dtype is dtype)
+        and (base_weight is None or base_weight.dtype is dtype)
+        and spline_weight.device == device
+        and knots.device == device
+        and (spline_scaler is None or spline_scaler.device == device)
+        and (base_weight is None or base_weight.device == device)
+        and not knots.requires_grad
+    )
 
 
 def _check(
@@ -175,12 +207,6 @@ def kan_linear(
 
     Source: Liu et al., KAN: Kolmogorov-Arnold Networks, arXiv:2404.19756, eq. 2.10.
     """
-    if torch.compiler.is_dynamo_compiling():
-        # addresses cannot be traced: leave the graph, run the kernels, come back
-        return _opaque(
-            x, knots, spline_weight, spline_scaler, base_weight, spline_order, base_activation,
-            backend,
-        )  # fmt: skip
     return _kan_linear(
         x, knots, spline_weight, spline_scaler, base_weight, spline_order, base_activation, backend
     )
@@ -204,7 +230,8 @@ def _kan_linear(
                 x.to(spline_weight.dtype), knots, spline_weight, spline_scaler, base_weight,
                 spline_order, base_activation, backend,
             ).to(torch.get_autocast_dtype(device))  # fmt: skip
-    _check(x, knots, spline_weight, spline_scaler, base_weight, spline_order)
+    if not _fits(x, knots, spline_weight, spline_scaler, base_weight, spline_order):
+        _check(x, knots, spline_weight, spline_scaler, base_weight, spline_order)
     beside = None
     if not isinstance(base_activation, str):
         # torch runs what the kernels do not know
@@ -216,21 +243,37 @@ def _kan_linear(
             f"kan_linear: base_activation must be one of {', '.join(ACTIVATIONS)} or a callable, "
             f"got {base_activation!r}"
         )
-    plan = plan_for(x, spline_weight, spline_order, backend)
     shape = x.shape
     rows = x if len(shape) == 2 else x.reshape(math.prod(shape[:-1]), shape[-1])
-    y = BACKENDS[plan.backend].kan_linear(
-        rows, knots, spline_weight, spline_scaler, base_weight,
-        _basis(spline_order, base_activation),
-    )  # fmt: skip
+    layer = (rows, knots, spline_weight, spline_scaler, base_weight)
+    if torch.compiler.is_compiling():
+        y = _traced(layer, spline_order, base_activation, backend)
+    else:
+        plan = plan_for(x, spline_weight, spline_order, backend)
+        y = BACKENDS[plan.backend].kan_linear(*layer, _basis(spline_order, base_activation))
     if len(shape) != 2:
         y = y.reshape(*shape[:-1], spline_weight.shape[0])
     return y if beside is None else y + beside
 
 
-def _opaque(*args: Any) -> Tensor:
-    return _kan_linear(*args)
+#: what the planner would find out, as constants that a traced graph may hold
+_KERNEL_DTYPES = (torch.float32, torch.float64) if machine.facts().extension else ()
 
 
-# what torch.compiler.disable sets; calling that would import the whole compiler with kan_fast
-_opaque._torchdynamo_disable = True
+def _traced(
+    layer: tuple[Tensor | None, ...], spline_order: int, activation: str, backend: str
+) -> Tensor:
+    """The layer inside a graph: one operator, or the oracle's where no kernel runs or to export."""
+    x = layer[0]
+    wanted = envs.BACKEND if backend == "auto" else backend
+    kernel = (
+        x.device.type == "cpu"
+        and x.dtype in _KERNEL_DTYPES
+        and spline_order <= MAX_SPLINE_ORDER
+        and wanted != "reference"
+        and not torch.compiler.is_exporting()
+        and not torch._C._are_functorch_transforms_active()
+    )
+    if kernel:
+        return kan_linear_op(*layer, spline_order, activation)
+    return reference.kan_linear(*layer, BasisSpec(spline_order, activation))

@@ -114,16 +114,6 @@ def test_grid_error_is_a_value_error() -> None:
     assert issubclass(GridError, ValueError) and issubclass(ShapeError, ValueError)
 
 
-def test_under_torch_compile_results_are_the_same() -> None:
-    layer = kan_fast.KANLinear(3, 4)
-    x = torch.rand(5, 3, requires_grad=True)
-    compiled = torch.compile(layer, backend="eager")
-    torch.testing.assert_close(compiled(x), layer(x))
-    (a,) = torch.autograd.grad(compiled(x).square().sum(), x)
-    (b,) = torch.autograd.grad(layer(x).square().sum(), x)
-    torch.testing.assert_close(a, b)
-
-
 def test_export_decomposes_into_torch_operators() -> None:
     layer = kan_fast.KANLinear(3, 4)
     x = torch.rand(5, 3)

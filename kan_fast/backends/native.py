@@ -137,12 +137,12 @@ def in_weight(
     if need[0]:
         _check_derivative(derivative_in)
     numbers, _alive = _layer(x, v, knots, spline_weight, spline_scaler, base_weight, basis)
-    edges = spline_weight.shape[:2]
+    contiguous = torch.contiguous_format
     outputs = (
-        x.new_empty(x.shape) if need[0] else None,
-        x.new_empty(spline_weight.shape) if need[1] else None,
-        x.new_empty(edges) if need[2] else None,
-        x.new_empty(edges) if need[3] else None,
+        torch.empty_like(x, memory_format=contiguous) if need[0] else None,
+        torch.empty_like(spline_weight, memory_format=contiguous) if need[1] else None,
+        torch.empty_like(spline_scaler, memory_format=contiguous) if need[2] else None,
+        torch.empty_like(base_weight, memory_format=contiguous) if need[3] else None,
     )
     derivatives = (derivative_in if need[0] else 0, derivative_weight)
     _call_in_weight(numbers, derivatives, u, outputs)

@@ -1,0 +1,108 @@
+"""The layer as operators of torch.library: what torch.compile puts into its graphs.
+
+In eager mode the Functions of `autograd.py` call the kernels directly, since a registered operator
+costs tens of microseconds; both routes run the same kernels.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kan_fast.backends import native
+from kan_fast.errors import DerivativeError
+from kan_fast.spec import BasisSpec
+
+
+@torch.library.custom_op("kan_fast::kan_linear", mutates_args=(), device_types="cpu")
+def kan_linear_op(
+    x: Tensor,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    base_weight: Tensor | None,
+    spline_order: int,
+    activation: str,
+) -> Tensor:
+    """`[rows, in_features]` to `[rows, out_features]`; arguments as in `kan_fast.kan_linear`."""
+    basis = BasisSpec(spline_order, activation)
+    return native.out(x, None, knots, spline_weight, spline_scaler, base_weight, basis, 0)
+
+
+@kan_linear_op.register_fake
+def _(
+    x: Tensor,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    base_weight: Tensor | None,
+    spline_order: int,
+    activation: str,
+) -> Tensor:
+    return x.new_empty((x.shape[0], spline_weight.shape[0]))
+
+
+@torch.library.custom_op("kan_fast::kan_linear_backward", mutates_args=(), device_types="cpu")
+def kan_linear_backward_op(
+    x: Tensor,
+    u: Tensor,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    base_weight: Tensor | None,
+    spline_order: int,
+    activation: str,
+    need: list[bool],
+) -> list[Tensor]:
+    """The gradients that `need` asks for, of x, spline_weight, spline_scaler and base_weight."""
+    grads = native.in_weight(
+        x, u, None, knots, spline_weight, spline_scaler, base_weight,
+        BasisSpec(spline_order, activation), 1, 0, tuple(need),
+    )  # fmt: skip
+    return [g for g in grads if g is not None]
+
+
+@kan_linear_backward_op.register_fake
+def _(
+    x: Tensor,
+    u: Tensor,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    base_weight: Tensor | None,
+    spline_order: int,
+    activation: str,
+    need: list[bool],
+) -> list[Tensor]:
+    of = (x, spline_weight, spline_scaler, base_weight)
+    return [t.new_empty(t.shape) for t, wanted in zip(of, need, strict=True) if wanted]
+
+
+def _keep(ctx: Any, inputs: tuple, output: Tensor) -> None:
+    ctx.save_for_backward(*inputs[:5])
+    ctx.spline_order, ctx.activation = inputs[5:]
+
+
+def _backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+    x, knots, weight, scaler, base = ctx.saved_tensors
+    need = [ctx.needs_input_grad[n] for n in (0, 2, 3, 4)]
+    found = iter(
+        kan_linear_backward_op(
+            x, u, knots, weight, scaler, base, ctx.spline_order, ctx.activation, need
+        )
+    )
+    grad_x, *grads = [next(found) if wanted else None for wanted in need]
+    return grad_x, None, *grads, None, None
+
+
+def _no_second_derivative(ctx: Any, *grads: Any) -> None:
+    raise DerivativeError(
+        "kan_fast: a compiled layer has first derivatives only, and a second one was asked for; "
+        "call the model outside torch.compile to differentiate again"
+    )
+
+
+kan_linear_op.register_autograd(_backward, setup_context=_keep)
+kan_linear_backward_op.register_autograd(_no_second_derivative)
