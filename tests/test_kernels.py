@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from cases import Case, make_case
@@ -14,6 +16,8 @@ from kan_fast.backends import native
 from kan_fast.spec import ACTIVATIONS, MAX_DERIVATIVE
 from kan_fast.testing import GRADIENT_FACTOR, VALUE_FACTOR, assert_within_tolerance
 
+#: KAN_FAST_EXAMPLES=10000 is a long run
+EXAMPLES = int(os.environ.get("KAN_FAST_EXAMPLES", "80"))
 DTYPES = [torch.float32, torch.float64]
 
 
@@ -57,15 +61,28 @@ def by_name(
     }
 
 
+#: from so many numbers on, the largest error of the yardstick is no matter of luck
+ENOUGH_NUMBERS = 100
+
+
 def doubts(case: Case, u: Tensor) -> dict[str, float]:
-    """How well the truth is known: float64 rounding of every term, were none to cancel."""
+    """What the rule cannot know, on the scale of the terms, were none to cancel.
+
+    The truth is rounded in float64 itself; and the largest error of a yardstick of few numbers may
+    happen to be zero, so there one rounding of the terms in the dtype under test is allowed.
+    """
+    few = torch.finfo(case.x.dtype).eps
     case, u = case.to(torch.float64), u.double().abs()
     weight = reference.layer.fold(*case.parameters()).abs()
     phi = reference.features(case.x, case.knots, case.basis).abs()
     slope = reference.features(case.x, case.knots, case.basis, 1).abs()
     sums = by_name(case, phi, slope, weight, u, reference.contract_weight(phi, u))
     eps = torch.finfo(torch.float64).eps
-    return {n: 4 * eps * float(t.abs().max()) if t.numel() else 0.0 for n, t in sums.items()}
+    return {
+        n: (4 * eps + (few if t.numel() < ENOUGH_NUMBERS else 0.0)) * float(t.abs().max())
+        for n, t in sums.items()
+        if t.numel()
+    }
 
 
 def compare(case: Case) -> None:
@@ -75,7 +92,9 @@ def compare(case: Case) -> None:
     truth, doubt = oracle(case, u), doubts(case, u)
     for name, result in ours.items():
         factor = VALUE_FACTOR if name == "y" else GRADIENT_FACTOR
-        assert_within_tolerance(name, result, truth[name], yardstick[name], factor, doubt[name])
+        assert_within_tolerance(
+            name, result, truth[name], yardstick[name], factor, doubt.get(name, 0)
+        )
 
 
 SHAPES = [
@@ -182,7 +201,7 @@ def test_contractions_of_every_derivative(
     knots=st.sampled_from(["uniform", "per-feature"]),
     threads=st.sampled_from([1, 2, 3]),
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=EXAMPLES, deadline=None)
 def test_anything(
     rows: int, in_features: int, out_features: int, grid_size: int, order: int, seed: int,
     dtype: torch.dtype, knots: str, threads: int,

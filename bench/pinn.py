@@ -1,0 +1,85 @@
+"""The PINN case over the tanh MLP with as many parameters.
+
+[2, 8, 8, 8, 1], grid_size 10, 1000 points: u, its gradient, the Laplacian, and the backward of a
+loss in the Laplacian.
+
+    python bench/pinn.py [--seconds 2] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from pathlib import Path
+
+import machine_info
+import peers
+import torch
+from cpu_suite import ratio
+from torch import nn
+
+import kan_fast
+from kan_fast.baselines import kan_parameters, mlp
+
+WIDTHS = (2, 8, 8, 8, 1)
+GRID_SIZE = 10
+
+
+def tanh_mlp() -> nn.Module:
+    """Three hidden layers of equal width h: 2 h^2 + 6 h + 1 = P."""
+    total = kan_parameters(WIDTHS, GRID_SIZE, 3)
+    h = round((-6 + (36 + 8 * (total - 1)) ** 0.5) / 4)
+    return mlp([2, h, h, h, 1], nn.Tanh)
+
+
+def step(model: nn.Module, points: torch.Tensor) -> None:
+    """Forward, Laplacian by repeated reverse mode, and gradients of every parameter."""
+    for p in model.parameters():
+        p.grad = None
+    x = points.clone().requires_grad_()
+    u = model(x)
+    (slope,) = torch.autograd.grad(u.sum(), x, create_graph=True)
+    laplacian = 0
+    for i in range(2):
+        (second,) = torch.autograd.grad(slope[:, i].sum(), x, create_graph=True)
+        laplacian = laplacian + second[:, i]
+    (laplacian - 1).square().mean().backward()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--seconds", type=float, default=2.0, help="per entrant, on average")
+    parser.add_argument("--json", type=Path, help="write the figures here")
+    args = parser.parse_args()
+    torch.manual_seed(0)
+    points = torch.rand(1000, 2) * 1.9 - 0.95
+    entrants = {"mlp": tanh_mlp(), "kan_fast": kan_fast.KAN(WIDTHS, GRID_SIZE)}
+    entrants |= peers.models(WIDTHS, GRID_SIZE)
+    for model in entrants.values():
+        for _ in range(3):
+            step(model, points)
+    times: dict[str, list[float]] = {name: [] for name in entrants}
+    while sum(map(sum, times.values())) < args.seconds * len(times):
+        for name, model in entrants.items():
+            start = time.perf_counter()
+            step(model, points)
+            times[name].append(time.perf_counter() - start)
+    result = {
+        "machine": machine_info.collect(),
+        "rows": [
+            {
+                "shape": f"1000 {'-'.join(map(str, WIDTHS))} G{GRID_SIZE}, Laplacian",
+                "mlp_seconds": statistics.median(times["mlp"]),
+                "over_mlp": {n: ratio(t, times["mlp"]) for n, t in times.items() if n != "mlp"},
+            }
+        ],
+    }
+    print(json.dumps(result, indent=1))
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
