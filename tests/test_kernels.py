@@ -74,8 +74,14 @@ def doubts(case: Case, u: Tensor) -> dict[str, float]:
     few = torch.finfo(case.x.dtype).eps
     case, u = case.to(torch.float64), u.double().abs()
     weight = reference.layer.fold(*case.parameters()).abs()
-    phi = reference.features(case.x, case.knots, case.basis).abs()
-    slope = reference.features(case.x, case.knots, case.basis, 1).abs()
+    # a function near its zero is a difference of numbers of the size of its neighbours, a base
+    # activation of numbers of size one
+    sizes = []
+    for derivative in (0, 1):
+        value = reference.features(case.x, case.knots, case.basis, derivative).abs()
+        splines = value[..., :-1].amax(-1, keepdim=True).expand(value[..., :-1].shape)
+        sizes.append(torch.cat([splines, value[..., -1:].clamp_min(1)], dim=-1))
+    phi, slope = sizes
     sums = by_name(case, phi, slope, weight, u, reference.contract_weight(phi, u))
     eps = torch.finfo(torch.float64).eps
     return {
