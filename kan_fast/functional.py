@@ -202,34 +202,21 @@ def kan_linear(
 
     Raises:
         ShapeError, DtypeError: inputs that do not fit together.
-        GridError: knots that are unsorted or not finite.
+        ValueError: knots that are unsorted or not finite, where a kernel runs; an unknown
+            activation or backend.
         BackendUnavailable: the backend asked for cannot run this.
 
     Source: Liu et al., KAN: Kolmogorov-Arnold Networks, arXiv:2404.19756, eq. 2.10.
     """
-    return _kan_linear(
-        x, knots, spline_weight, spline_scaler, base_weight, spline_order, base_activation, backend
-    )
-
-
-def _kan_linear(
-    x: Tensor,
-    knots: Tensor,
-    spline_weight: Tensor,
-    spline_scaler: Tensor | None,
-    base_weight: Tensor | None,
-    spline_order: int,
-    base_activation: str | Callable[[Tensor], Tensor],
-    backend: str,
-) -> Tensor:
     device = x.device.type
     if x.dtype is not torch.float64 and _autocast_enabled(device):
         # spline coordinates stay in the precision of the knots; the result is what nn.Linear gives
         with torch.autocast(device, enabled=False):
-            return _kan_linear(
+            y = kan_linear(
                 x.to(spline_weight.dtype), knots, spline_weight, spline_scaler, base_weight,
-                spline_order, base_activation, backend,
-            ).to(torch.get_autocast_dtype(device))  # fmt: skip
+                spline_order=spline_order, base_activation=base_activation, backend=backend,
+            )  # fmt: skip
+            return y.to(torch.get_autocast_dtype(device))
     if not _fits(x, knots, spline_weight, spline_scaler, base_weight, spline_order):
         _check(x, knots, spline_weight, spline_scaler, base_weight, spline_order)
     beside = None

@@ -32,15 +32,7 @@ def kan_linear_op(
 
 
 @kan_linear_op.register_fake
-def _(
-    x: Tensor,
-    knots: Tensor,
-    spline_weight: Tensor,
-    spline_scaler: Tensor | None,
-    base_weight: Tensor | None,
-    spline_order: int,
-    activation: str,
-) -> Tensor:
+def _(x: Tensor, knots: Tensor, spline_weight: Tensor, *_rest: Any) -> Tensor:
     return x.new_empty((x.shape[0], spline_weight.shape[0]))
 
 
@@ -65,19 +57,9 @@ def kan_linear_backward_op(
 
 
 @kan_linear_backward_op.register_fake
-def _(
-    x: Tensor,
-    u: Tensor,
-    knots: Tensor,
-    spline_weight: Tensor,
-    spline_scaler: Tensor | None,
-    base_weight: Tensor | None,
-    spline_order: int,
-    activation: str,
-    need: list[bool],
-) -> list[Tensor]:
-    of = (x, spline_weight, spline_scaler, base_weight)
-    return [t.new_empty(t.shape) for t, wanted in zip(of, need, strict=True) if wanted]
+def _(x: Tensor, u: Tensor, knots: Tensor, *weights_to_need: Any) -> list[Tensor]:
+    *weights, _spline_order, _activation, need = weights_to_need
+    return [t.new_empty(t.shape) for t, wanted in zip((x, *weights), need, strict=True) if wanted]
 
 
 def _keep(ctx: Any, inputs: tuple, output: Tensor) -> None:
