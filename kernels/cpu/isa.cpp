@@ -2,6 +2,8 @@
 // flags decide how wide a vector is.
 #include "contract_in_weight.h"
 #include "contract_out.h"
+#include "narrow_in_weight.h"
+#include "narrow_out.h"
 
 KAN_NAMESPACE_BEGIN
 
@@ -33,14 +35,46 @@ bool run_for_layer(const LayerArgs<T>& layer, const Task& task) {
   }
 }
 
+// The same for the kernels of narrow layers.
+template <template <class, int, int, int, int> class Kernel, class T, class Task>
+bool run_for_narrow_layer(const LayerArgs<T>& layer, const Task& task) {
+  using Shape = LaneShape<T, kWidest>;
+  const int tables = Shape::tables(layer.table.num_cells);
+  const int weight_tables = Shape::tables(layer.table.num_basis);
+  switch (layer.table.order) {
+#define KAN_ORDER(ORDER)                                                           \
+  case ORDER:                                                                      \
+    if (tables == 1) return Kernel<T, kWidest, ORDER + 1, 1, 1>::run(task);        \
+    if (weight_tables == 1) return Kernel<T, kWidest, ORDER + 1, 2, 1>::run(task); \
+    return Kernel<T, kWidest, ORDER + 1, 2, 2>::run(task);
+    KAN_ORDER(1)
+    KAN_ORDER(2)
+    default:
+      KAN_ORDER(3)
+#undef KAN_ORDER
+  }
+}
+
+// Outputs up to which one row a lane beats sorting, measured on Zen 4 (docs/performance.md).
+constexpr int64_t kNarrowOut = 16;
+constexpr int64_t kNarrowInWeight = 16;
+
 template <class T>
 bool run_out(const OutTask<T>& task) {
-  return run_for_layer<ContractOut, T>(task.args->layer, task);
+  const LayerArgs<T>& layer = task.args->layer;
+  if constexpr (lookup_lanes<T, kWidest>() > 0)
+    if (layer.out_features <= kNarrowOut && LaneShape<T, kWidest>::fits(layer.table))
+      return run_for_narrow_layer<NarrowOut, T>(layer, task);
+  return run_for_layer<ContractOut, T>(layer, task);
 }
 
 template <class T>
 bool run_in_weight(const InWeightTask<T>& task) {
-  return run_for_layer<ContractInWeight, T>(task.args->layer, task);
+  const LayerArgs<T>& layer = task.args->layer;
+  if constexpr (lookup_lanes<T, kWidest>() > 0)
+    if (layer.out_features <= kNarrowInWeight && LaneShape<T, kWidest>::fits(layer.table))
+      return run_for_narrow_layer<NarrowInWeight, T>(layer, task);
+  return run_for_layer<ContractInWeight, T>(layer, task);
 }
 
 template <class T>

@@ -32,8 +32,8 @@ struct Vec {
   typedef Int I __attribute__((vector_size(kBytes)));
   typedef Int IU __attribute__((vector_size(kBytes), aligned(alignof(T)), may_alias));
 
-  static inline V load(const T* p) { return *reinterpret_cast<const U*>(p); }
-  static inline void store(T* p, V v) { *reinterpret_cast<U*>(p) = v; }
+  static KAN_INLINE V load(const T* p) { return *reinterpret_cast<const U*>(p); }
+  static KAN_INLINE void store(T* p, V v) { *reinterpret_cast<U*>(p) = v; }
   static inline V set(T s) { return V{} + s; }
   // halves are added to each other: pairwise, in a fixed order
   static inline T sum(V v) {
@@ -103,7 +103,7 @@ inline void transpose(const T* src, int64_t src_stride, int rows, int columns, T
 // exp(x) for float lanes, within 2 ulp: x = n ln 2 + r with |r| <= ln 2 / 2, Cody-Waite reduction
 // and a degree-6 polynomial in r. Clamped to the finite range; NaN stays NaN.
 template <int kBytes>
-inline typename Vec<float, kBytes>::V vector_exp(typename Vec<float, kBytes>::V x) {
+KAN_INLINE typename Vec<float, kBytes>::V vector_exp(typename Vec<float, kBytes>::V x) {
   using X = Vec<float, kBytes>;
   using V = typename X::V;
   x = x > 88.0f ? X::set(88.0f) : x;
@@ -141,17 +141,36 @@ inline int append_matching(const int* key, int wanted, __m512i values, int* out)
 }
 #endif
 
-// n-th derivative of the activation, lane by lane; SiLU, which nearly everyone uses, in SIMD.
+// The activation at a vector of x, for several derivatives: SiLU, which nearly everyone uses, in
+// SIMD and with one exponential for all of them; the others lane by lane.
 template <class T, int kBytes>
-inline typename Vec<T, kBytes>::V vector_activation(Activation kind, typename Vec<T, kBytes>::V x,
-                                                    int n) {
+struct VectorActivation {
   using V = typename Vec<T, kBytes>::V;
-  if (kind == Activation::kSilu) {
-    const V s = T(1) / (T(1) + vector_exp<kBytes>(-x));
-    return silu_derivative(x, s, n);
+  Activation kind;
+  V x;
+  V sigmoid;
+
+  KAN_INLINE VectorActivation(Activation kind, V x) : kind(kind), x(x), sigmoid(V{}) {
+    if (kind == Activation::kSilu) sigmoid = T(1) / (T(1) + vector_exp<kBytes>(-x));
   }
-  for (int l = 0; l < Vec<T, kBytes>::kLanes; ++l) x[l] = activation_derivative<T>(kind, x[l], n);
-  return x;
-}
+
+  KAN_INLINE V derivative(int n) const {
+    if (kind != Activation::kSilu) return lane_by_lane(n);
+    if (n == 0) return x * sigmoid;
+    if (n == 1) return sigmoid + x * sigmoid * (1 - sigmoid);
+    return high_derivative(n);
+  }
+
+ private:
+  __attribute__((noinline)) V lane_by_lane(int n) const {
+    V value = x;
+    for (int l = 0; l < Vec<T, kBytes>::kLanes; ++l)
+      value[l] = activation_derivative<T>(kind, x[l], n);
+    return value;
+  }
+  __attribute__((noinline)) V high_derivative(int n) const {
+    return silu_derivative(x, sigmoid, n);
+  }
+};
 
 KAN_NAMESPACE_END

@@ -134,10 +134,11 @@ inline void stage_values(const LayerArgs<T>& layer, int64_t feature, const Stage
       }
       continue;
     }
-    const int64_t at = feature * table.num_cells + c;
-    const T* coef = table.coef + (at * kWindow + derivative) * kWindow * kWindow;
-    const T origin = table.knots[feature * table.num_knots + c];
-    const T inv_width = table.inv_width[at];
+    const T* from = table.coef(feature, derivative) + c;
+    T coef[kWindow * kWindow + 1];
+    for (int n = 0; n < kWindow * kWindow; ++n) coef[n] = from[n * table.cell_stride];
+    const T origin = table.left(feature)[c];
+    const T inv_width = table.inv_width(feature)[c];
     // a tail vector runs into the next bucket, which then overwrites it
     for (int p = bucket.begin; p < bucket.end; p += X::kLanes) {
       const V s = (X::load(x_sorted + p) - origin) * inv_width;
@@ -148,7 +149,8 @@ inline void stage_values(const LayerArgs<T>& layer, int64_t feature, const Stage
   T* base = values + kWindow * capacity;
   const Activation kind = static_cast<Activation>(layer.activation);
   for (int p = 0; p < stage.num_rows; p += X::kLanes) {
-    X::store(base + p, vector_activation<T, kBytes>(kind, X::load(x_sorted + p), derivative));
+    X::store(base + p,
+             VectorActivation<T, kBytes>(kind, X::load(x_sorted + p)).derivative(derivative));
     if (v_sorted != nullptr) {
       const V v = X::load(v_sorted + p);
       for (int m = 0; m <= kWindow; ++m) {

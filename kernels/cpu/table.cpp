@@ -16,6 +16,7 @@ Table<T>::Table(const T* knots, int64_t num_features, int num_knots, int order)
       order_(order),
       shared_(true),
       uniform_(true),
+      cell_stride_((num_knots - 1 + kCellUnit - 1) / kCellUnit * kCellUnit),
       knots_(knots, knots + num_features * num_knots) {
   const size_t row = sizeof(T) * num_knots;
   for (int64_t f = 1; f < num_features && shared_; ++f)
@@ -24,26 +25,28 @@ Table<T>::Table(const T* knots, int64_t num_features, int num_knots, int order)
   const int64_t rows = shared_ ? (num_features > 0 ? 1 : 0) : num_features;
   const int num_cells = num_knots - 1;
   const int width = order + 1;
-  inv_width_.resize(rows * num_cells);
-  coef_.resize(rows * num_cells * width * width * width);
+  const int64_t kinds = 3 + int64_t(width) * width * width;
+  by_cell_.resize(rows * kinds * cell_stride_);
   double value[(kMaxOrder + 1) * (kMaxOrder + 1)];
   double derived[kMaxOrder + 1];
   for (int64_t f = 0; f < rows; ++f) {
     const T* t = knots + f * num_knots;
+    T* at = by_cell_.data() + f * kinds * cell_stride_;
     const double step = (double(t[num_cells]) - double(t[0])) / num_cells;
     for (int c = 0; c < num_cells; ++c) {
       // a guess that is off by a fraction of a cell still starts next to the right one
       if (std::abs(double(t[c]) - double(t[0]) - c * step) > 0.25 * step) uniform_ = false;
       const double h = double(t[c + 1]) - double(t[c]);
+      at[c] = t[c];
+      at[cell_stride_ + c] = t[c + 1];
       if (!(h > 0)) continue;
-      const int64_t at = f * num_cells + c;
-      inv_width_[at] = static_cast<T>(1.0 / h);
+      at[2 * cell_stride_ + c] = static_cast<T>(1.0 / h);
       bspline_cell_polynomials(t, num_knots, c, order, value);
       for (int d = 0; d <= order; ++d)
         for (int m = 0; m <= order; ++m) {
           differentiate_polynomial(value + m * width, order, d, 1.0 / h, derived);
           for (int p = 0; p <= order; ++p)
-            coef_[((at * width + d) * width + m) * width + p] = static_cast<T>(derived[p]);
+            at[(3 + (d * width + m) * width + p) * cell_stride_ + c] = static_cast<T>(derived[p]);
         }
     }
   }
@@ -57,9 +60,9 @@ TableView<T> Table<T>::view() const {
           num_knots_ - 1 - order_,
           num_knots_ - 1,
           uniform_,
+          cell_stride_,
           knots_.data(),
-          inv_width_.data(),
-          coef_.data()};
+          by_cell_.data()};
 }
 
 template <class T>

@@ -25,9 +25,9 @@ class Table {
   int order_;
   bool shared_;
   bool uniform_;
+  int cell_stride_;
   std::vector<T> knots_;
-  std::vector<T> inv_width_;
-  std::vector<T> coef_;
+  std::vector<T> by_cell_;
 };
 
 // First feature whose knots are not finite and non-decreasing, or whose grid has no width; else -1.

@@ -16,12 +16,29 @@ struct TableView {
   int num_basis;  // num_knots - 1 - order
   int num_cells;  // num_knots - 1
   bool uniform;
-  const T* knots;      // [num_features, num_knots]
-  const T* inv_width;  // [num_features, num_cells]; 0 for a cell of zero width
-  const T* coef;       // [num_features, num_cells, order + 1 (derivative), order + 1, order + 1]
+  int cell_stride;  // num_cells rounded up to kCellUnit: whole vectors can be looked up in
+  const T* knots;   // [num_features, num_knots]
+  // [num_features, 3 + (order + 1)^3, cell_stride], numbers of a cell by kind: left edge, right
+  // edge, 1 / width (0 for a cell of zero width), then the polynomial coefficients
+  // [derivative, function, power]
+  const T* by_cell;
 
   int64_t feature(int64_t input) const { return num_features == 1 ? 0 : input; }
+  const T* cells(int64_t feature) const {
+    const int width = order + 1;
+    return by_cell + feature * (3 + width * width * width) * cell_stride;
+  }
+  const T* left(int64_t feature) const { return cells(feature); }
+  const T* right(int64_t feature) const { return cells(feature) + cell_stride; }
+  const T* inv_width(int64_t feature) const { return cells(feature) + 2 * cell_stride; }
+  // [function, power, cell_stride] of one derivative
+  const T* coef(int64_t feature, int derivative) const {
+    const int width = order + 1;
+    return cells(feature) + (3 + derivative * width * width) * cell_stride;
+  }
 };
+
+constexpr int kCellUnit = 16;
 
 // What every contraction reads. W = [scaler * spline_weight | base_weight].
 template <class T>

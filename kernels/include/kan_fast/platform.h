@@ -11,6 +11,9 @@
 #define KAN_HD inline
 #endif
 
+// for the innermost steps of a kernel: a call would send vectors through memory
+#define KAN_INLINE inline __attribute__((always_inline))
+
 #ifndef KAN_ISA
 #define KAN_ISA common
 #endif
