@@ -51,7 +51,6 @@ constexpr int64_t kWeightBytes = 192 << 10;
 constexpr int64_t kRowBytes = 256 << 10;
 constexpr int64_t kStagedBytes = 192 << 10;
 constexpr int kMostOutputs = 512;
-constexpr int kMostRows = 1024;
 
 template <class T, int kBytes>
 inline BlockSizes block_sizes(const LayerArgs<T>& layer, int64_t rows, int64_t outputs,

@@ -41,13 +41,13 @@ struct ContractInWeight {
         V g[kNumVectors];
         for (int n = 0; n < kNumVectors; ++n) g[n] = X::load(row + n * kLanes);
         if (kWeight) {
-          const T* value = stage.values + p;
+          const T* value = stage.values + stage.place[p];
           for (int m = 0; m < kWindow; ++m)
             for (int n = 0; n < kNumVectors; ++n) sum[m][n] += value[m * capacity] * g[n];
           for (int n = 0; n < kNumVectors; ++n) base_s[n] += value[kWindow * capacity] * g[n];
         }
         if (kIn) {
-          const T* value = stage.values_in + p;
+          const T* value = stage.values_in + stage.place[p];
           V z = V{};
           for (int n = 0; n < kNumVectors; ++n) {
             V slope = value[kWindow * capacity] * base_w[n];

@@ -49,7 +49,7 @@ struct ContractOut {
           weight[m][n] = X::load(w + (bucket.start + m) * ld + n * kLanes);
       for (int p = bucket.begin; p < bucket.end; ++p) {
         T* row = sums + stage.permutation[p] * (kNumVectors * kLanes);
-        const T* value = stage.values + p;
+        const T* value = stage.values + stage.place[p];
         V sum[kNumVectors];
         for (int n = 0; n < kNumVectors; ++n)
           sum[n] = value[kWindow * capacity] * base[n] + (kFirst ? V{} : X::load(row + n * kLanes));
@@ -134,7 +134,7 @@ struct ContractOut {
         T* values = bump.template take<T>(int64_t(kWindow + 1) * size.capacity);
         if (pass == 1)
           memory.stages[il] =
-              Stage<T>{0, size.capacity, 0, false, permutation, buckets, values, nullptr};
+              Stage<T>{0, size.capacity, 0, false, permutation, nullptr, buckets, values, nullptr};
       }
       if (pass == 0) {
         base = static_cast<char*>(thread_scratch(bump.used()));

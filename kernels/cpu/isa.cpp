@@ -38,9 +38,8 @@ bool run_for_layer(const LayerArgs<T>& layer, const Task& task) {
 // The same for the kernels of narrow layers.
 template <template <class, int, int, int, int> class Kernel, class T, class Task>
 bool run_for_narrow_layer(const LayerArgs<T>& layer, const Task& task) {
-  using Shape = LaneShape<T, kWidest>;
-  const int tables = Shape::tables(layer.table.num_cells);
-  const int weight_tables = Shape::tables(layer.table.num_basis);
+  const int tables = lookup_tables<T, kWidest>(layer.table.num_cells);
+  const int weight_tables = lookup_tables<T, kWidest>(layer.table.num_basis);
   switch (layer.table.order) {
 #define KAN_ORDER(ORDER)                                                           \
   case ORDER:                                                                      \
@@ -55,15 +54,15 @@ bool run_for_narrow_layer(const LayerArgs<T>& layer, const Task& task) {
   }
 }
 
-// Outputs up to which one row a lane beats sorting, measured on Zen 4 (docs/performance.md).
-constexpr int64_t kNarrowOut = 16;
-constexpr int64_t kNarrowInWeight = 16;
+// Up to here one row a lane beats sorting, measured on Zen 4 with AVX-512 and AVX2.
+constexpr int64_t kNarrowOutputs = 16;
+constexpr int64_t kNarrowEdgeFunctions = 130;
 
 template <class T>
 bool run_out(const OutTask<T>& task) {
   const LayerArgs<T>& layer = task.args->layer;
   if constexpr (lookup_lanes<T, kWidest>() > 0)
-    if (layer.out_features <= kNarrowOut && LaneShape<T, kWidest>::fits(layer.table))
+    if (layer.out_features <= kNarrowOutputs && fits_narrow<T, kWidest>(layer.table))
       return run_for_narrow_layer<NarrowOut, T>(layer, task);
   return run_for_layer<ContractOut, T>(layer, task);
 }
@@ -72,7 +71,8 @@ template <class T>
 bool run_in_weight(const InWeightTask<T>& task) {
   const LayerArgs<T>& layer = task.args->layer;
   if constexpr (lookup_lanes<T, kWidest>() > 0)
-    if (layer.out_features <= kNarrowInWeight && LaneShape<T, kWidest>::fits(layer.table))
+    if (layer.out_features * (layer.table.num_basis + 1) <= kNarrowEdgeFunctions &&
+        fits_narrow<T, kWidest>(layer.table))
       return run_for_narrow_layer<NarrowInWeight, T>(layer, task);
   return run_for_layer<ContractInWeight, T>(layer, task);
 }

@@ -1,28 +1,24 @@
 // The basis with one row a lane: cells, coefficients and weights are looked up in registers.
 //
-// Nothing is sorted and nothing branches, which is what narrow layers need: there the sort costs
-// more than the few outputs that could profit from it.
+// For grids whose cells fit two vectors; nothing is sorted and nothing branches.
 #pragma once
 
-#include "block.h"
+#include "kan_fast/args.h"
 #include "lookup.h"
 
 KAN_NAMESPACE_BEGIN
 
-// How many vectors the two kinds of tables take: numbers of a cell, and weights of an edge.
+// Vectors that a table of so many numbers takes.
 template <class T, int kBytes>
-struct LaneShape {
-  static constexpr int kLanes = lookup_lanes<T, kBytes>();
-  static constexpr int kMostCells = 2 * kLanes;
-  // with more functions than this the sorted kernels, which touch order + 1 of them, do less work
-  static constexpr int kMostBasis = kLanes < 8 ? 2 * kLanes : 16;
+inline int lookup_tables(int numbers) {
+  return numbers <= lookup_lanes<T, kBytes>() ? 1 : 2;
+}
 
-  static int tables(int numbers) { return numbers <= kLanes ? 1 : 2; }
-  static bool fits(const TableView<T>& table) {
-    return kLanes > 0 && table.num_cells <= kMostCells && table.num_basis <= kMostBasis &&
-           table.order >= 1 && table.order <= 3;
-  }
-};
+// Whether the basis of this grid can be looked up.
+template <class T, int kBytes>
+inline bool has_lane_basis(const TableView<T>& table) {
+  return table.num_cells <= 2 * lookup_lanes<T, kBytes>() && table.order >= 1 && table.order <= 3;
+}
 
 // Where a vector of rows lies, and with it everything that does not depend on the derivative.
 template <class T, int kBytes, int kWindow, int kTables>
@@ -91,33 +87,6 @@ struct LaneBasis {
     }
   }
 };
-
-// Weights of a block of inputs as the lookups read them: spline weights [input, output, table],
-// base weights [input, output].
-template <class T>
-struct LaneWeights {
-  T* spline;
-  T* base;
-  int table;  // numbers a table holds
-};
-
-template <class T>
-inline void pack_lane_weights(const LayerArgs<T>& layer, int64_t in_begin, int num_inputs,
-                              const LaneWeights<T>& packed) {
-  const int num_basis = layer.table.num_basis;
-  const int num_outputs = static_cast<int>(layer.out_features);
-  for (int o = 0; o < num_outputs; ++o)
-    for (int il = 0; il < num_inputs; ++il) {
-      const int64_t edge = o * layer.in_features + in_begin + il;
-      const int at = il * num_outputs + o;
-      const T scale = layer.spline_scaler != nullptr ? layer.spline_scaler[edge] : T(1);
-      const T* from = layer.spline_weight + edge * num_basis;
-      T* to = packed.spline + int64_t(at) * packed.table;
-      for (int g = 0; g < num_basis; ++g) to[g] = from[g] * scale;
-      for (int g = num_basis; g < packed.table; ++g) to[g] = T(0);
-      packed.base[at] = layer.base_weight != nullptr ? layer.base_weight[edge] : T(0);
-    }
-}
 
 template <class T>
 inline T inverse_step(const TableView<T>& table, int64_t feature) {

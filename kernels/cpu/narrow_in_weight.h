@@ -6,7 +6,7 @@
 // multiply-adds an output instead of order + 2, but no sort.
 #pragma once
 
-#include "lanes.h"
+#include "narrow.h"
 
 KAN_NAMESPACE_BEGIN
 
@@ -181,7 +181,7 @@ struct NarrowInWeight {
     for (int il = 0; il < num_inputs; ++il)
       for (int64_t o = 0; o < O; ++o) {
         const T* s = memory.s + (il * O + o) * functions * kLanes;
-        T total[LaneShape<T, kBytes>::kMostBasis + 1];
+        T total[kMostNarrowBasis + 1];
         // a non-finite input has no cell: every coefficient of its edges loses its gradient
         for (int g = 0; g < functions; ++g)
           total[g] = memory.poisoned[il] ? T(NAN) : X::sum(X::load(s + g * kLanes));

@@ -4,7 +4,7 @@
 // with the weights of each row's cell looked up in registers.
 #pragma once
 
-#include "lanes.h"
+#include "narrow.h"
 
 KAN_NAMESPACE_BEGIN
 

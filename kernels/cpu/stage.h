@@ -7,7 +7,7 @@
 
 #include "kan_fast/args.h"
 #include "kan_fast/basis/bspline.h"
-#include "simd.h"
+#include "lanes.h"
 
 KAN_NAMESPACE_BEGIN
 
@@ -16,6 +16,18 @@ struct Bucket {
   int start;       // first active function, hence first weight row
 };
 
+constexpr int kMostRows = 1024;
+inline int stage_capacity(int num_rows) { return (num_rows + 15) / 16 * 16 + 64; }
+
+// The places 0, 1, 2, ...
+struct Identity {
+  int place[kMostRows + 80];
+  constexpr Identity() : place() {
+    for (int n = 0; n < kMostRows + 80; ++n) place[n] = n;
+  }
+};
+inline constexpr Identity kIdentity;
+
 // One input of a row block. Values are [order + 2, capacity]: the active functions, then the base.
 template <class T>
 struct Stage {
@@ -23,13 +35,12 @@ struct Stage {
   int capacity;  // num_rows rounded up, plus one vector: tails may be written whole
   int num_buckets;
   bool poisoned;     // a row is NaN or infinite
-  int* permutation;  // [capacity] row of each place
+  int* permutation;  // [capacity] row of each place in the sorted order
+  const int* place;  // [capacity] where the values of a place are: itself, or its row
   Bucket* buckets;   // [num_cells + 1]
   T* values;         // [order + 2, capacity], times v
   T* values_in;      // [order + 2, capacity], for the contraction over outputs; may be null
 };
-
-inline int stage_capacity(int num_rows) { return (num_rows + 15) / 16 * 16 + 64; }
 
 // What locating a block of rows finds out on the way.
 struct CellRange {
@@ -171,6 +182,62 @@ struct StageScratch {
   T* v_sorted;       // [capacity]
 };
 
+// Cells of all rows, and the values of both derivatives in the order of the rows, by lookups.
+template <class T, int kBytes, int kWindow, int kTables>
+inline CellRange lane_values(const LayerArgs<T>& layer, int64_t feature, const T* x, const T* v,
+                             int derivative, int derivative_in, int* cell, const Stage<T>& stage) {
+  using X = Vec<T, kBytes>;
+  using V = typename X::V;
+  using I = typename X::I;
+  const TableView<T>& table = layer.table;
+  const Activation kind = static_cast<Activation>(layer.activation);
+  const T inv_step = inverse_step(table, feature);
+  const int capacity = stage.capacity;
+  const int outside = table.num_cells;
+  T* base = stage.values != nullptr ? stage.values + kWindow * capacity : nullptr;
+  T* base_in = stage.values_in != nullptr ? stage.values_in + kWindow * capacity : nullptr;
+  // in a loop of their own: the divisions of many vectors overlap
+  for (int r = 0; r < stage.num_rows; r += X::kLanes) {
+    const VectorActivation<T, kBytes> activation(kind, X::load(x + r));
+    if (base != nullptr) X::store(base + r, activation.derivative(derivative));
+    if (base_in != nullptr) X::store(base_in + r, activation.derivative(derivative_in));
+  }
+  V poison = {};
+  I first = I{} + outside, last = {};
+  for (int r = 0; r < stage.num_rows; r += X::kLanes) {
+    const LaneBasis<T, kBytes, kWindow, kTables> basis(table, feature, inv_step, X::load(x + r));
+    poison += basis.zero;
+    const I at = basis.inside ? basis.cell : I{} + outside;
+    first = at < first ? at : first;
+    last = at > last ? at : last;
+    if constexpr (sizeof(T) == 4)
+      std::memcpy(cell + r, &at, sizeof(at));
+    else
+      for (int l = 0; l < X::kLanes; ++l) cell[r + l] = static_cast<int>(at[l]);
+    V value[kWindow];
+    if (base != nullptr) {
+      basis.values(table, feature, derivative, value);
+      if (v != nullptr) {
+        const V factor = X::load(v + r);
+        for (int m = 0; m < kWindow; ++m) value[m] *= factor;
+        X::store(base + r, X::load(base + r) * factor);
+      }
+      for (int m = 0; m < kWindow; ++m) X::store(stage.values + m * capacity + r, value[m]);
+    }
+    if (base_in != nullptr) {
+      basis.values(table, feature, derivative_in, value);
+      for (int m = 0; m < kWindow; ++m) X::store(stage.values_in + m * capacity + r, value[m]);
+    }
+  }
+  for (int r = stage.num_rows; r % 16 != 0; ++r) cell[r] = -1;
+  CellRange range{outside, 0, X::sum(poison) != T(0)};
+  for (int l = 0; l < X::kLanes; ++l) {
+    range.first = first[l] < range.first ? static_cast<int>(first[l]) : range.first;
+    range.last = last[l] > range.last ? static_cast<int>(last[l]) : range.last;
+  }
+  return range;
+}
+
 // Vectors here are the widest there are, whatever the contractions use: rows are many.
 //
 // Sorts the rows of one input by cell (stable, so results are reproducible) and fills `stage`.
@@ -184,7 +251,18 @@ inline void stage_input(const LayerArgs<T>& layer, int64_t input, const T* x, co
   const int64_t feature = table.feature(input);
   const int num_rows = stage.num_rows;
   const int num_cells = table.num_cells;
-  const CellRange range = locate_rows<T, kBytes>(table, feature, x, num_rows, scratch.cell);
+  bool looked_up = false;
+  CellRange range{};
+  if constexpr (lookup_lanes<T, kBytes>() > 0 && kWindow >= 2 && kWindow <= 4)
+    if (has_lane_basis<T, kBytes>(table)) {
+      looked_up = true;
+      range = lookup_tables<T, kBytes>(num_cells) == 1
+                  ? lane_values<T, kBytes, kWindow, 1>(layer, feature, x, v, derivative,
+                                                       derivative_in, scratch.cell, stage)
+                  : lane_values<T, kBytes, kWindow, 2>(layer, feature, x, v, derivative,
+                                                       derivative_in, scratch.cell, stage);
+    }
+  if (!looked_up) range = locate_rows<T, kBytes>(table, feature, x, num_rows, scratch.cell);
   int* offset = scratch.offset;
   sort_rows(range, scratch.cell, num_rows, offset, stage.permutation);
   stage.num_buckets = 0;
@@ -196,8 +274,10 @@ inline void stage_input(const LayerArgs<T>& layer, int64_t input, const T* x, co
     scratch.bucket_cell[stage.num_buckets] = c;
     stage.buckets[stage.num_buckets++] = Bucket{begin, end, start};
   }
-  for (int p = 0; p < num_rows; ++p) scratch.x_sorted[p] = x[stage.permutation[p]];
   stage.poisoned = range.poisoned;
+  stage.place = looked_up ? stage.permutation : kIdentity.place;
+  if (looked_up) return;
+  for (int p = 0; p < num_rows; ++p) scratch.x_sorted[p] = x[stage.permutation[p]];
   const T* v_sorted = nullptr;
   if (v != nullptr) {
     for (int p = 0; p < num_rows; ++p) scratch.v_sorted[p] = v[stage.permutation[p]];
