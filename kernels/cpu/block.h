@@ -81,8 +81,12 @@ inline BlockSizes block_sizes(const LayerArgs<T>& layer, int64_t rows, int64_t o
 
 template <class T>
 inline StageScratch<T> take_stage_scratch(Bump& bump, const TableView<T>& table, int capacity) {
-  return {bump.take<int>(capacity), bump.take<int>(table.num_cells + 2),
-          bump.take<int>(table.num_cells + 1), bump.take<T>(capacity), bump.take<T>(capacity)};
+  return {bump.take<int>(capacity),
+          bump.take<int>(capacity),
+          bump.take<int>(table.num_cells + 2),
+          bump.take<int>(table.num_cells + 1),
+          bump.take<T>(capacity),
+          bump.take<T>(capacity)};
 }
 
 // dst[il, r] = src[r, in_begin + il], rows beyond num_rows up to capacity set to zero.

@@ -84,6 +84,17 @@ struct ContractInWeight {
                             z_lanes);
   }
 
+  // z[permutation[p]] = sum of lanes of place p
+  static void scatter_sums(const T* z_lanes, const int* permutation, int num_rows, T* z) {
+    T sums[kLanes];
+    for (int p = 0; p < num_rows; p += kLanes) {
+      // places beyond num_rows are readable, and their sums are not used
+      X::store(sums, lane_sums<T, kBytes>(z_lanes + int64_t(p) * kLanes));
+      const int count = num_rows - p < kLanes ? num_rows - p : kLanes;
+      for (int n = 0; n < count; ++n) z[permutation[p + n]] = sums[n];
+    }
+  }
+
   static bool run(const InWeightTask<T>& task) {
     const InWeightArgs<T>& args = *task.args;
     const LayerArgs<T>& layer = args.layer;
@@ -172,9 +183,7 @@ struct ContractInWeight {
             if (need_weight && stage.poisoned)
               for (int64_t n = 0; n < int64_t(num_basis + 1) * ld; ++n) s[at + n] = T(NAN);
             if (need_in)
-              for (int p = 0; p < rows; ++p)
-                z_block[int64_t(il) * size.capacity + stage.permutation[p]] =
-                    X::sum(X::load(z_lanes + int64_t(p) * kLanes));
+              scatter_sums(z_lanes, stage.permutation, rows, z_block + int64_t(il) * size.capacity);
           }
           if (need_in)
             scatter_inputs(z_block, size.capacity, rows, block.num_inputs, out == 0,

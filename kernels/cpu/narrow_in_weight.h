@@ -27,8 +27,8 @@ struct NarrowInWeight {
     T* z;         // [in_block, capacity]
     T* features;  // [num_basis + 1, capacity]
     T* slope;     // [capacity] of the base activation, for z
-    T* s;         // [in_block, num_outputs, num_basis + 1, kLanes]
-    T* unfolded;  // [num_basis]
+    T* s;         // [in_block, num_outputs, num_basis + 1, kLanes], and room for kLanes more
+    T* totals;    // [in_block, num_outputs, num_basis + 1]
     bool* poisoned;
     int in_block;
     int capacity;
@@ -56,8 +56,8 @@ struct NarrowInWeight {
       memory.z = bump.template take<T>(int64_t(memory.in_block) * memory.capacity);
       memory.features = bump.template take<T>(int64_t(functions) * memory.capacity);
       memory.slope = bump.template take<T>(memory.capacity);
-      memory.s = bump.template take<T>(edges * functions * kLanes);
-      memory.unfolded = bump.template take<T>(layer.table.num_basis);
+      memory.s = bump.template take<T>((edges * functions + kLanes) * kLanes);
+      memory.totals = bump.template take<T>(edges * functions + kLanes);
       memory.poisoned = bump.template take<bool>(memory.in_block);
       if (pass == 0) {
         base = static_cast<char*>(thread_scratch(bump.used()));
@@ -178,13 +178,16 @@ struct NarrowInWeight {
     const int num_basis = layer.table.num_basis;
     const int functions = num_basis + 1;
     const int64_t O = layer.out_features;
+    // all sums of the block, a square of them at a time; what lies beyond is readable
+    const int64_t numbers = num_inputs * O * functions;
+    for (int64_t n = 0; n < numbers; n += kLanes)
+      X::store(memory.totals + n, lane_sums<T, kBytes>(memory.s + n * kLanes));
     for (int il = 0; il < num_inputs; ++il)
       for (int64_t o = 0; o < O; ++o) {
-        const T* s = memory.s + (il * O + o) * functions * kLanes;
-        T total[kMostNarrowBasis + 1];
+        T* total = memory.totals + (il * O + o) * functions;
         // a non-finite input has no cell: every coefficient of its edges loses its gradient
-        for (int g = 0; g < functions; ++g)
-          total[g] = memory.poisoned[il] ? T(NAN) : X::sum(X::load(s + g * kLanes));
+        if (memory.poisoned[il])
+          for (int g = 0; g < functions; ++g) total[g] = T(NAN);
         if (task.partial != nullptr) {
           T* to = task.partial + (in + il - task.in_begin) * functions * O + o;
           for (int g = 0; g < functions; ++g) to[g * O] = total[g];

@@ -9,10 +9,6 @@
 #include "kan_fast/activation.h"
 #include "kan_fast/platform.h"
 
-#if defined(__AVX512F__)
-#include <immintrin.h>
-#endif
-
 KAN_NAMESPACE_BEGIN
 
 #if defined(__AVX512F__)
@@ -35,6 +31,21 @@ struct Vec {
   static KAN_INLINE V load(const T* p) { return *reinterpret_cast<const U*>(p); }
   static KAN_INLINE void store(T* p, V v) { *reinterpret_cast<U*>(p) = v; }
   static inline V set(T s) { return V{} + s; }
+  // lanes without the bit `half` hold sums of two lanes of a, the others of two lanes of b
+  static KAN_INLINE V fold(V a, V b, int half) {
+#if defined(__clang__)
+    V sum;
+    for (int l = 0; l < kLanes; ++l) sum[l] = (l & half) ? b[l - half] + b[l] : a[l] + a[l + half];
+    return sum;
+#else
+    I lane;
+    for (int l = 0; l < kLanes; ++l) lane[l] = l;
+    const I from_b = (lane & half) != 0;
+    const I low = from_b ? lane - half + kLanes : lane;
+    const I high = from_b ? lane + kLanes : lane + half;
+    return __builtin_shuffle(a, b, low) + __builtin_shuffle(a, b, high);
+#endif
+  }
   // halves are added to each other: pairwise, in a fixed order
   static inline T sum(V v) {
     if constexpr (kLanes == 2) {
@@ -50,6 +61,20 @@ struct Vec {
     }
   }
 };
+
+// Lane l of the result is the sum of vector l of a square of numbers: half the shuffles of summing
+// one vector at a time, and the order of additions is the same for every vector.
+template <class T, int kBytes>
+inline typename Vec<T, kBytes>::V lane_sums(const T* square /* [kLanes, kLanes] */) {
+  using X = Vec<T, kBytes>;
+  typename X::V v[X::kLanes];
+  for (int n = 0; n < X::kLanes; ++n) v[n] = X::load(square + n * X::kLanes);
+#pragma GCC unroll 4
+  for (int half = X::kLanes / 2; half > 0; half /= 2)
+#pragma GCC unroll 16
+    for (int n = 0; n < half; ++n) v[n] = X::fold(v[n], v[n + half], half);
+  return v[0];
+}
 
 // Four numbers, and 4 x 4 transposed in registers: storing number by number would cost more than
 // the arithmetic on them.
@@ -129,17 +154,6 @@ inline typename Vec<double, kBytes>::V vector_exp(typename Vec<double, kBytes>::
   for (int l = 0; l < Vec<double, kBytes>::kLanes; ++l) x[l] = std::exp(x[l]);
   return x;
 }
-
-// Appends the entries of `values` whose key matches to `out`, for the 16 rows at `key`; writes 16
-// entries, of which the returned number count.
-#if defined(__AVX512F__)
-inline int append_matching(const int* key, int wanted, __m512i values, int* out) {
-  const __mmask16 match =
-      _mm512_cmpeq_epi32_mask(_mm512_loadu_si512(key), _mm512_set1_epi32(wanted));
-  _mm512_storeu_si512(out, _mm512_maskz_compress_epi32(match, values));
-  return __builtin_popcount(match);
-}
-#endif
 
 // The activation at a vector of x, for several derivatives: SiLU, which nearly everyone uses, in
 // SIMD and with one exponential for all of them; the others lane by lane.

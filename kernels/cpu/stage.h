@@ -8,6 +8,7 @@
 #include "kan_fast/args.h"
 #include "kan_fast/basis/bspline.h"
 #include "lanes.h"
+#include "sort.h"
 
 KAN_NAMESPACE_BEGIN
 
@@ -40,12 +41,6 @@ struct Stage {
   Bucket* buckets;   // [num_cells + 1]
   T* values;         // [order + 2, capacity], times v
   T* values_in;      // [order + 2, capacity], for the contraction over outputs; may be null
-};
-
-// What locating a block of rows finds out on the way.
-struct CellRange {
-  int first, last;  // no row has a cell outside of these
-  bool poisoned;    // a row is NaN or infinite
 };
 
 // Cells of all rows of one input; num_cells stands for "outside". Rows from num_rows up to the next
@@ -93,35 +88,6 @@ inline CellRange locate_rows(const TableView<T>& table, int64_t feature, const T
   }
   for (int r = num_rows; r % 16 != 0; ++r) cell[r] = -1;
   return {first, last, X::sum(poison) != T(0)};
-}
-
-// Stable sort of the rows by cell: `permutation` and the boundaries `offset` [last - first + 2].
-inline void sort_rows(const CellRange& range, const int* cell, int num_rows, int* offset,
-                      int* permutation) {
-  const int num_cells = range.last - range.first + 1;
-#if defined(__AVX512F__)
-  // one pass a cell beats counting while cells are few: no dependence through memory
-  constexpr int kMostPasses = 24;
-  if (num_cells <= kMostPasses) {
-    const __m512i lane = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
-    int count = 0;
-    for (int c = 0; c < num_cells; ++c) {
-      offset[c] = count;
-      for (int r = 0; r < num_rows; r += 16)
-        count += append_matching(cell + r, range.first + c,
-                                 _mm512_add_epi32(lane, _mm512_set1_epi32(r)), permutation + count);
-    }
-    offset[num_cells] = count;
-    return;
-  }
-#endif
-  for (int c = 0; c <= num_cells; ++c) offset[c] = 0;
-  for (int r = 0; r < num_rows; ++r) ++offset[cell[r] - range.first + 1];
-  for (int c = 0; c < num_cells; ++c) offset[c + 1] += offset[c];
-  for (int r = 0; r < num_rows; ++r) permutation[offset[cell[r] - range.first]++] = r;
-  // every offset has moved to the end of its bucket
-  for (int c = num_cells; c > 0; --c) offset[c] = offset[c - 1];
-  offset[0] = 0;
 }
 
 // Values of the d-th derivative of the active functions and the base, in sorted order, times v.
@@ -176,6 +142,7 @@ inline void stage_values(const LayerArgs<T>& layer, int64_t feature, const Stage
 template <class T>
 struct StageScratch {
   int* cell;         // [capacity]
+  int* spare;        // [capacity]
   int* offset;       // [num_cells + 2]
   int* bucket_cell;  // [num_cells + 1]
   T* x_sorted;       // [capacity]
@@ -264,7 +231,7 @@ inline void stage_input(const LayerArgs<T>& layer, int64_t input, const T* x, co
     }
   if (!looked_up) range = locate_rows<T, kBytes>(table, feature, x, num_rows, scratch.cell);
   int* offset = scratch.offset;
-  sort_rows(range, scratch.cell, num_rows, offset, stage.permutation);
+  sort_rows(range, scratch.cell, num_rows, offset, stage.permutation, scratch.spare);
   stage.num_buckets = 0;
   for (int c = range.first; c <= range.last; ++c) {
     const int begin = offset[c - range.first];
