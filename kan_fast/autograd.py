@@ -76,6 +76,29 @@ def _weight_gradients(
     return _unfold(spline, base, spline_weight, spline_scaler, need)
 
 
+def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
+    """Which parameters this pass of the engine wants gradients of.
+
+    `needs_input_grad` says what requires a gradient, and torch.autograd.grad(u, x) wants none of
+    the parameters': a physics-informed loss would spend half its time on them.
+
+    Args:
+        at: index of spline_weight among the arguments of forward; scaler and base weight follow.
+        node: the same among the arguments that are tensors.
+    """
+    need = ctx.needs_input_grad[at : at + 3]
+    if not any(need):
+        return need
+    for function, _ in ctx.next_functions[node:]:
+        if function is None:
+            continue
+        try:
+            return need if torch._C._will_engine_execute_node(function) else (False,) * 3
+        except RuntimeError:  # torch does not say so of a leaf that it was asked for
+            return need
+    return need
+
+
 def _in(x: Tensor, u: Tensor, *layer: Any) -> Tensor:
     """z of eq. 6; `layer` is (knots, weight, scaler, base_weight, basis, kernels, derivative)."""
     if torch.is_grad_enabled():
@@ -135,17 +158,17 @@ class Out(_Contraction):
         x, v, knots, weight, scaler, base = ctx.saved_tensors
         basis, kernels, d = ctx.basis, ctx.kernels, ctx.derivative
         need = ctx.needs_input_grad
+        need_weights = _weight_needs(ctx, 3, 2 if v is None else 3)
         layer = (knots, weight, scaler, base, basis, kernels)
         grad_x = grad_v = None
         if not torch.is_grad_enabled():
             grad_x, *grads = kernels.in_weight(
-                x, u, v, knots, weight, scaler, base, basis, d + 1, d,
-                (need[0], need[3], need[4], need[5]),
-            )  # fmt: skip
+                x, u, v, knots, weight, scaler, base, basis, d + 1, d, (need[0], *need_weights)
+            )
         else:
             if need[0]:
                 grad_x = _in(x, u, *layer, d + 1)
-            grads = _weight_gradients(x, u, v, *layer, d, (need[3], need[4], need[5]))
+            grads = _weight_gradients(x, u, v, *layer, d, need_weights)
         if v is not None:
             if need[0]:
                 grad_x = grad_x * v
@@ -185,10 +208,18 @@ class In(_Contraction):
         basis, kernels, d = ctx.basis, ctx.kernels, ctx.derivative
         need = ctx.needs_input_grad
         layer = (knots, weight, scaler, base, basis, kernels)
+        need_weights = _weight_needs(ctx, 3, 3)
         # d z[r,i] / d x[r,i] is the same sum one derivative up
-        grad_x = q * _in(x, u, *layer, d + 1) if need[0] else None
+        if torch.is_grad_enabled():
+            grad_x = q * _in(x, u, *layer, d + 1) if need[0] else None
+            grads = _weight_gradients(x, u, q, *layer, d, need_weights)
+        else:
+            grad_x, *grads = kernels.in_weight(
+                x, u, q, knots, weight, scaler, base, basis, d + 1, d, (need[0], *need_weights)
+            )
+            if need[0]:
+                grad_x.mul_(q)
         grad_u = _out(x, q, *layer, d) if need[1] else None
-        grads = _weight_gradients(x, u, q, *layer, d, (need[3], need[4], need[5]))
         return grad_x, grad_u, None, *grads, None, None, None
 
 

@@ -50,12 +50,21 @@ const KernelSet<T>& current_kernels() {
   return baseline_kernels<T>();
 }
 
-// Rough costs in cycles, measured on an EPYC 9R14-class core (Zen 4) on 2026-11-23; they only
-// decide how work is split, never what is computed.
-constexpr double kStageCost = 25;      // a row and input: locate, sort, basis, activation
+// Rough costs in cycles, measured on Zen 4 with AVX-512; they only decide how work is split, never
+// what is computed.
+constexpr double kStageCost = 12;      // a row and input: locate, basis, activation, sort
 constexpr double kPackCost = 1.5;      // a packed weight
 constexpr double kVectorCost = 6;      // a row, input and vector of outputs
-constexpr double kThreadCost = 15000;  // waking a thread pays from here on
+constexpr double kNarrowCost = 0.5;    // a row and edge of a narrow layer
+constexpr double kThreadCost = 50000;  // waking a thread pays from here on
+
+// A row and input, staged and contracted once with all outputs.
+template <class T>
+double pair_cost(const LayerArgs<T>& layer, double lanes) {
+  constexpr int64_t kNarrow = 16;
+  const double outputs = layer.out_features;
+  return outputs <= kNarrow ? outputs * kNarrowCost : (outputs / lanes + 1) * kVectorCost;
+}
 
 int useful_threads(double cost) {
   // inside another parallel region the pool is already busy
@@ -117,7 +126,7 @@ Status contract_out(const OutArgs<T>& args) {
   const double edges = double(layer.in_features) * layer.out_features;
   const double pack = edges * (layer.table.num_basis + 1) * kPackCost;
   const double stage = double(layer.rows) * layer.in_features * kStageCost;
-  const double work = layer.rows * (edges / lanes + layer.in_features) * kVectorCost;
+  const double work = double(layer.rows) * layer.in_features * pair_cost(layer, lanes);
   const int threads = useful_threads(pack + stage + work);
 
   // splitting rows packs the weights once a share, splitting outputs stages the rows once a share
@@ -164,8 +173,7 @@ Status contract_in_weight(const InWeightArgs<T>& args) {
                            args.grad_spline_scaler != nullptr || args.grad_base_weight != nullptr;
   const double lanes = kernels.vector_bytes / sizeof(T);
   const double pairs = double(layer.rows) * layer.in_features;
-  const int threads =
-      useful_threads(pairs * (kStageCost + (layer.out_features / lanes + 1) * 2 * kVectorCost));
+  const int threads = useful_threads(pairs * (kStageCost + 2 * pair_cost(layer, lanes)));
   // inputs first: then nobody shares a sum. Few inputs and many rows: shares of rows as well, each
   // with its own S, added up in order afterwards
   const int64_t in_parts = threads < layer.in_features ? threads : layer.in_features;
