@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.autograd import forward_ad
 
 from kan_fast import envs, machine, reference
-from kan_fast.backends import BACKENDS
+from kan_fast.backends import BACKENDS, packed
 from kan_fast.errors import DtypeError, ShapeError
 from kan_fast.ops import kan_linear_op
 from kan_fast.planner import choose
@@ -55,6 +55,16 @@ def _transform() -> str | None:
     if torch.compiler.is_exporting():
         return "torch.export"
     return None
+
+
+def _plain() -> bool:
+    """Whether nothing but a CPU call is going on: no tracing, no transform, no autocast."""
+    return not (
+        torch.compiler.is_compiling()
+        or torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch.is_autocast_enabled("cpu")
+    )
 
 
 def _autocast_enabled(device: str) -> bool:
@@ -208,6 +218,12 @@ def kan_linear(
 
     Source: Liu et al., KAN: Kolmogorov-Arnold Networks, arXiv:2404.19756, eq. 2.10.
     """
+    if not torch.is_grad_enabled() and backend == "auto" and _plain():
+        y = packed.lookup(
+            x, knots, spline_weight, spline_scaler, base_weight, spline_order, base_activation
+        )
+        if y is not None:
+            return y
     device = x.device.type
     if x.dtype is not torch.float64 and _autocast_enabled(device):
         # spline coordinates stay in the precision of the knots; the result is what nn.Linear gives

@@ -142,14 +142,23 @@ class KANLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in_features]` to `[..., out_features]`."""
+        try:
+            # straight from the dictionaries: nn.Module's own lookup takes as long as a small layer
+            weight = self._parameters["spline_weight"]
+            scaler = self._parameters.get("spline_scaler")
+            base_weight = self._parameters["base_weight"]
+        except KeyError:  # parametrised, or a replica of DataParallel
+            weight, base_weight = self.spline_weight, self.base_weight
+            scaler = self.spline_scaler if self.enable_standalone_scale_spline else None
+        activation = self._modules.get("base_activation") or self.base_activation
         return kan_linear(
             x,
-            self.grid,
-            self.spline_weight,
-            self.spline_scaler if self.enable_standalone_scale_spline else None,
-            self.base_weight,
+            self._buffers["grid"],
+            weight,
+            scaler,
+            base_weight,
             spline_order=self.spline_order,
-            base_activation=known_activation(self.base_activation),
+            base_activation=known_activation(activation),
         )
 
     @torch.no_grad()

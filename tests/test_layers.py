@@ -194,9 +194,9 @@ def test_a_layer_inside_no_grad_and_inference_mode() -> None:
     x = torch.rand(4, 3)
     y = layer(x).detach()
     with torch.no_grad():
-        assert torch.equal(layer(x), y)
+        torch.testing.assert_close(layer(x), y)
     with torch.inference_mode():
-        assert torch.equal(layer(x), y)
+        torch.testing.assert_close(layer(x), y)
 
 
 def test_a_custom_activation_is_trained_with() -> None:

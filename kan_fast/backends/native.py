@@ -39,7 +39,7 @@ def _check_derivative(derivative: int) -> None:
         )
 
 
-def _layer(
+def layer_numbers(
     x: Tensor,
     v: Tensor | None,
     knots: Tensor,
@@ -107,7 +107,7 @@ def out(
 ) -> Tensor:
     """`y` of docs/math.md eq. 5, `[rows, out_features]`; `x` and `v` are `[rows, in_features]`."""
     _check_derivative(derivative)
-    numbers, _alive = _layer(x, v, knots, spline_weight, spline_scaler, base_weight, basis)
+    numbers, _alive = layer_numbers(x, v, knots, spline_weight, spline_scaler, base_weight, basis)
     y = x.new_empty((x.shape[0], spline_weight.shape[0]))
     machine.extension().contract_out(*numbers, derivative, y.data_ptr())
     return y
@@ -136,7 +136,7 @@ def in_weight(
     """
     if need[0]:
         _check_derivative(derivative_in)
-    numbers, _alive = _layer(x, v, knots, spline_weight, spline_scaler, base_weight, basis)
+    numbers, _alive = layer_numbers(x, v, knots, spline_weight, spline_scaler, base_weight, basis)
     contiguous = torch.contiguous_format
     outputs = (
         torch.empty_like(x, memory_format=contiguous) if need[0] else None,
@@ -165,7 +165,7 @@ def weight(
     base = x.new_empty(weight_shape[:2]) if with_base else None
     # S does not depend on the weights; the kernel only reads their sizes, since neither z nor the
     # gradient of a scaler is asked for
-    numbers, _alive = _layer(x, v, knots, spline, None, base, basis)
+    numbers, _alive = layer_numbers(x, v, knots, spline, None, base, basis)
     _call_in_weight(numbers, (0, derivative), u, (None, spline, None, base))
     return spline, base
 
@@ -179,9 +179,16 @@ def kan_linear(
     basis: BasisSpec,
 ) -> Tensor:
     """The layer on `x` of shape `[rows, in_features]`, differentiable."""
+    if not torch.is_grad_enabled():
+        layer = (knots, spline_weight, spline_scaler, base_weight, basis)
+        y = packed.out(x, *layer)
+        return out(x, None, *layer, 0) if y is None else y
     return Out.apply(
         x, None, knots, spline_weight, spline_scaler, base_weight, basis, _this_module, 0
     )
 
 
 _this_module = sys.modules[__name__]
+
+# it needs the functions above
+from kan_fast.backends import packed  # noqa: E402

@@ -10,6 +10,15 @@ enum class Status : int { kOk = 0, kOutOfMemory = 1 };
 // Both take a table view that outlives the call, and run in the OpenMP pool of the process.
 template <class T>
 Status contract_out(const OutArgs<T>& args);
+// Numbers between the weight rows of one function and the next in a packed layer.
+template <class T>
+int64_t packed_stride(int64_t out_features);
+
+// W of a layer in the order in which `contract_out` reads it for a handful of rows,
+// [in_features, num_basis + 1, packed_stride].
+template <class T>
+void pack(const LayerArgs<T>& layer, T* packed);
+
 template <class T>
 Status contract_in_weight(const InWeightArgs<T>& args);
 

@@ -2,6 +2,7 @@
 // flags decide how wide a vector is.
 #include "contract_in_weight.h"
 #include "contract_out.h"
+#include "few_rows.h"
 #include "narrow_in_weight.h"
 #include "narrow_out.h"
 
@@ -83,8 +84,38 @@ bool run_unfold(const UnfoldTask<T>& task) {
 }
 
 template <class T>
+bool run_few_rows(const OutTask<T>& task) {
+  switch (task.args->layer.table.order) {
+#define KAN_ORDER(ORDER) \
+  case ORDER:            \
+    return FewRows<T, kWidest, ORDER + 1>::run(task);
+    KAN_ORDER(0)
+    KAN_ORDER(1)
+    KAN_ORDER(2)
+    KAN_ORDER(3)
+    KAN_ORDER(4)
+    KAN_ORDER(5)
+    KAN_ORDER(6)
+    default:
+      KAN_ORDER(7)
+#undef KAN_ORDER
+  }
+}
+
+template <class T>
+void run_pack(const LayerArgs<T>& layer, int64_t in_begin, int64_t in_end, int64_t stride,
+              T* packed) {
+  for (int64_t in = in_begin; in < in_end; in += kMostInputs) {
+    const WeightBlock block{in, static_cast<int>(min64(kMostInputs, in_end - in)), 0,
+                            static_cast<int>(layer.out_features), static_cast<int>(stride)};
+    pack_weights(layer, block, packed + in * (layer.table.num_basis + 1) * stride);
+  }
+}
+
+template <class T>
 const KernelSet<T>& kernels() {
-  static const KernelSet<T> set = {kWidest, run_out<T>, run_in_weight<T>, run_unfold<T>};
+  static const KernelSet<T> set = {kWidest,       run_out<T>,      run_in_weight<T>,
+                                   run_unfold<T>, run_few_rows<T>, run_pack<T>};
   return set;
 }
 

@@ -45,6 +45,9 @@ struct KernelSet {
   bool (*out)(const OutTask<T>&);
   bool (*in_weight)(const InWeightTask<T>&);
   bool (*unfold)(const UnfoldTask<T>&);
+  bool (*few_rows)(const OutTask<T>&);
+  // packed [in_features, num_basis + 1, stride] from the parameters, padded with zeros
+  void (*pack)(const LayerArgs<T>&, int64_t in_begin, int64_t in_end, int64_t stride, T* packed);
 };
 
 template <class T>
