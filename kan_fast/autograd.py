@@ -2,7 +2,8 @@
 
 Every backward is made of the same three contractions, one derivative of the basis up
 (docs/math.md, section 5). Without `create_graph` a backward is one fused native call; with it, the
-same formulas are built from the Functions below, so they can be differentiated again.
+same formulas are built from the Functions below, so they can be differentiated again. Their tangents
+(`jvp`) are contractions as well, and a batch of `vmap` is more rows.
 """
 
 from __future__ import annotations
@@ -11,9 +12,10 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 from kan_fast.spec import BasisSpec
+from kan_fast.transforms import one_by_one, sum_of, vmap_over_rows, weight_tangents
 
 
 class Kernels(Protocol):
@@ -30,6 +32,14 @@ class Kernels(Protocol):
 
     def weight(self, x, u, v, knots, weight_shape, with_base, basis, derivative):
         """S of eq. 7."""
+
+
+_in_transform = torch._C._are_functorch_transforms_active
+
+
+def _direct() -> bool:
+    """Whether a backward may call the kernels itself: nobody differentiates or batches it."""
+    return not torch.is_grad_enabled() and not _in_transform()
 
 
 def _unfold(
@@ -64,7 +74,7 @@ def _weight_gradients(
     """Gradients of spline_weight, spline_scaler and base_weight; differentiable when asked."""
     if not any(need):
         return None, None, None
-    if not torch.is_grad_enabled():
+    if _direct():
         return kernels.in_weight(
             x, u, v, knots, spline_weight, spline_scaler, base_weight, basis, 0, derivative,
             (False, *need),
@@ -87,7 +97,7 @@ def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
         node: the same among the arguments that are tensors.
     """
     need = ctx.needs_input_grad[at : at + 3]
-    if not any(need):
+    if not any(need) or _in_transform():
         return need
     for function, _ in ctx.next_functions[node:]:
         if function is None:
@@ -101,7 +111,7 @@ def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
 
 def _in(x: Tensor, u: Tensor, *layer: Any) -> Tensor:
     """z of eq. 6; `layer` is (knots, weight, scaler, base_weight, basis, kernels, derivative)."""
-    if torch.is_grad_enabled():
+    if not _direct():
         return In.apply(x, u, *layer)
     *parameters, kernels, derivative = layer
     return kernels.in_weight(
@@ -111,7 +121,7 @@ def _in(x: Tensor, u: Tensor, *layer: Any) -> Tensor:
 
 def _out(x: Tensor, v: Tensor | None, *layer: Any) -> Tensor:
     """y of eq. 5."""
-    if torch.is_grad_enabled():
+    if not _direct():
         return Out.apply(x, v, *layer)
     *parameters, kernels, derivative = layer
     return kernels.out(x, v, *parameters, derivative)
@@ -120,12 +130,22 @@ def _out(x: Tensor, v: Tensor | None, *layer: Any) -> Tensor:
 class _Contraction(Function):
     """A Function without the microseconds that `Function.apply` spends on torch.func.
 
-    The planner never sends a torch.func transform here.
+    Non-tensor arguments come last and end with (basis, kernels, derivative).
     """
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
+        if _in_transform():
+            return super().apply(*args)
         return super(Function, cls).apply(*args)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        tensors = [t for t in inputs if t is None or isinstance(t, Tensor)]
+        ctx.save_for_backward(*tensors)
+        if forward_ad._current_level >= 0 or _in_transform():
+            ctx.save_for_forward(*tensors)
+        ctx.rest = inputs[len(tensors) :]
 
 
 class Out(_Contraction):
@@ -133,7 +153,6 @@ class Out(_Contraction):
 
     @staticmethod
     def forward(
-        ctx: Any,
         x: Tensor,
         v: Tensor | None,
         knots: Tensor,
@@ -145,10 +164,6 @@ class Out(_Contraction):
         derivative: int,
     ) -> Tensor:
         # x is the only activation that is kept
-        ctx.save_for_backward(x, v, knots, spline_weight, spline_scaler, base_weight)
-        ctx.basis = basis
-        ctx.kernels = kernels
-        ctx.derivative = derivative
         return kernels.out(
             x, v, knots, spline_weight, spline_scaler, base_weight, basis, derivative
         )
@@ -156,12 +171,12 @@ class Out(_Contraction):
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
         x, v, knots, weight, scaler, base = ctx.saved_tensors
-        basis, kernels, d = ctx.basis, ctx.kernels, ctx.derivative
+        basis, kernels, d = ctx.rest
         need = ctx.needs_input_grad
         need_weights = _weight_needs(ctx, 3, 2 if v is None else 3)
         layer = (knots, weight, scaler, base, basis, kernels)
         grad_x = grad_v = None
-        if not torch.is_grad_enabled():
+        if _direct():
             grad_x, *grads = kernels.in_weight(
                 x, u, v, knots, weight, scaler, base, basis, d + 1, d, (need[0], *need_weights)
             )
@@ -176,13 +191,31 @@ class Out(_Contraction):
                 grad_v = _in(x, u, *layer, d)
         return grad_x, grad_v, None, *grads, None, None, None
 
+    @staticmethod
+    def jvp(ctx: Any, x_t, v_t, knots_t, weight_t, scaler_t, base_t, *_rest: Any) -> Tensor:
+        x, v, knots, weight, scaler, base = ctx.saved_tensors
+        basis, kernels, d = ctx.rest
+        layer = (knots, weight, scaler, base, basis, kernels)
+        terms = []
+        if x_t is not None:
+            terms.append(Out.apply(x, x_t if v is None else x_t * v, *layer, d + 1))
+        if v is not None and v_t is not None:
+            terms.append(Out.apply(x, v_t, *layer, d))
+        if weight_t is not None:
+            tangents = weight_tangents(weight, scaler, weight_t, scaler_t, base_t)
+            terms.append(Out.apply(x, v, knots, tangents[0], None, tangents[1], basis, kernels, d))
+        return sum_of(terms)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple:
+        return vmap_over_rows(Out, info, in_dims, args)
+
 
 class In(_Contraction):
     """z[r,i] = sum_o u[r,o] sum_g W[o,i,g] b_g^(d)(x[r,i])."""
 
     @staticmethod
     def forward(
-        ctx: Any,
         x: Tensor,
         u: Tensor,
         knots: Tensor,
@@ -193,10 +226,6 @@ class In(_Contraction):
         kernels: Kernels,
         derivative: int,
     ) -> Tensor:
-        ctx.save_for_backward(x, u, knots, spline_weight, spline_scaler, base_weight)
-        ctx.basis = basis
-        ctx.kernels = kernels
-        ctx.derivative = derivative
         return kernels.in_weight(
             x, u, None, knots, spline_weight, spline_scaler, base_weight, basis, derivative, 0,
             (True, False, False, False),
@@ -205,22 +234,41 @@ class In(_Contraction):
     @staticmethod
     def backward(ctx: Any, q: Tensor) -> tuple[Tensor | None, ...]:
         x, u, knots, weight, scaler, base = ctx.saved_tensors
-        basis, kernels, d = ctx.basis, ctx.kernels, ctx.derivative
+        basis, kernels, d = ctx.rest
         need = ctx.needs_input_grad
         layer = (knots, weight, scaler, base, basis, kernels)
         need_weights = _weight_needs(ctx, 3, 3)
         # d z[r,i] / d x[r,i] is the same sum one derivative up
-        if torch.is_grad_enabled():
-            grad_x = q * _in(x, u, *layer, d + 1) if need[0] else None
-            grads = _weight_gradients(x, u, q, *layer, d, need_weights)
-        else:
+        if _direct():
             grad_x, *grads = kernels.in_weight(
                 x, u, q, knots, weight, scaler, base, basis, d + 1, d, (need[0], *need_weights)
             )
             if need[0]:
                 grad_x.mul_(q)
+        else:
+            grad_x = q * _in(x, u, *layer, d + 1) if need[0] else None
+            grads = _weight_gradients(x, u, q, *layer, d, need_weights)
         grad_u = _out(x, q, *layer, d) if need[1] else None
         return grad_x, grad_u, None, *grads, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, x_t, u_t, knots_t, weight_t, scaler_t, base_t, *_rest: Any) -> Tensor:
+        x, u, knots, weight, scaler, base = ctx.saved_tensors
+        basis, kernels, d = ctx.rest
+        layer = (knots, weight, scaler, base, basis, kernels)
+        terms = []
+        if x_t is not None:
+            terms.append(x_t * In.apply(x, u, *layer, d + 1))
+        if u_t is not None:
+            terms.append(In.apply(x, u_t, *layer, d))
+        if weight_t is not None:
+            tangents = weight_tangents(weight, scaler, weight_t, scaler_t, base_t)
+            terms.append(In.apply(x, u, knots, tangents[0], None, tangents[1], basis, kernels, d))
+        return sum_of(terms)
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple:
+        return vmap_over_rows(In, info, in_dims, args)
 
 
 class Weight(_Contraction):
@@ -228,7 +276,6 @@ class Weight(_Contraction):
 
     @staticmethod
     def forward(
-        ctx: Any,
         x: Tensor,
         u: Tensor,
         v: Tensor | None,
@@ -239,20 +286,15 @@ class Weight(_Contraction):
         kernels: Kernels,
         derivative: int,
     ) -> tuple[Tensor, Tensor | None]:
-        ctx.save_for_backward(x, u, v, knots)
-        ctx.with_base = with_base
-        ctx.basis = basis
-        ctx.kernels = kernels
-        ctx.derivative = derivative
         return kernels.weight(x, u, v, knots, weight_shape, with_base, basis, derivative)
 
     @staticmethod
     def backward(ctx: Any, spline: Tensor, base: Tensor | None) -> tuple[Tensor | None, ...]:
         x, u, v, knots = ctx.saved_tensors
-        basis, kernels, d = ctx.basis, ctx.kernels, ctx.derivative
+        _shape, with_base, basis, kernels, d = ctx.rest
         need = ctx.needs_input_grad
         # the cotangent of S stands where the weights stand
-        layer = (knots, spline, None, base if ctx.with_base else None, basis, kernels)
+        layer = (knots, spline, None, base if with_base else None, basis, kernels)
         grad_x = grad_u = grad_v = None
         if need[0]:
             grad_x = _in(x, u, *layer, d + 1)
@@ -263,3 +305,26 @@ class Weight(_Contraction):
         if need[2]:
             grad_v = _in(x, u, *layer, d)
         return grad_x, grad_u, grad_v, None, None, None, None, None, None
+
+    @staticmethod
+    def jvp(ctx: Any, x_t, u_t, v_t, *_rest: Any) -> tuple[Tensor, Tensor | None]:
+        x, u, v, knots = ctx.saved_tensors
+        *static, d = ctx.rest
+        terms = []
+        if x_t is not None:
+            terms.append(Weight.apply(x, u, x_t if v is None else x_t * v, knots, *static, d + 1))
+        if u_t is not None:
+            terms.append(Weight.apply(x, u_t, v, knots, *static, d))
+        if v is not None and v_t is not None:
+            terms.append(Weight.apply(x, u, v_t, knots, *static, d))
+        splines, bases = zip(*terms, strict=True)
+        return sum_of(list(splines)), sum_of([b for b in bases if b is not None])
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> tuple:
+        # a sum over rows for each element: no rows to share
+        found = one_by_one(Weight, info, in_dims, args)
+        splines, bases = zip(*found, strict=True)
+        with_base = bases[0] is not None
+        stacked = torch.stack(splines), torch.stack(bases) if with_base else None
+        return stacked, (0, 0 if with_base else None)

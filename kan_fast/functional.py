@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
 from kan_fast import envs, machine, reference
 from kan_fast.backends import BACKENDS, packed
@@ -46,15 +47,26 @@ def _say_once_if_slow() -> None:
         )
 
 
-def _transform() -> str | None:
-    """The torch transform under which addresses of data do not exist or are not enough."""
-    if torch._C._are_functorch_transforms_active():
-        return "a torch.func transform"
-    if forward_ad._current_level >= 0:
-        return "forward-mode differentiation"
+def _transform(x: Tensor) -> str | None:
+    """What is going on that only plain torch operators get right, or None."""
+    if type(x) is not Tensor and not isinstance(x, torch.nn.Parameter):
+        return f"the tensor subclass {type(x).__name__}"
+    if torch._C._get_tracing_state() is not None:
+        return "torch.jit.trace"
     if torch.compiler.is_exporting():
         return "torch.export"
+    if torch._C._len_torch_dispatch_stack() and get_proxy_mode() is not None:
+        # a kernel's result would be a constant of the graph
+        return "make_fx"
+    if torch._C._are_functorch_transforms_active() and _forward_levels() > 1:
+        # torch loses the tangent of a tangent of a custom Function without a word
+        return "forward mode inside forward mode"
     return None
+
+
+def _forward_levels() -> int:
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack)
 
 
 def _plain() -> bool:
@@ -80,7 +92,7 @@ def plan_for(x: Tensor, spline_weight: Tensor, spline_order: int, backend: str =
     if dtype is not torch.float64 and _autocast_enabled(device):
         dtype = spline_weight.dtype
     wanted = envs.BACKEND if backend == "auto" else backend
-    return _plan(device, dtype, spline_order, _transform(), wanted)
+    return _plan(device, dtype, spline_order, _transform(x), wanted)
 
 
 def _fits(

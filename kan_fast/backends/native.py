@@ -7,8 +7,9 @@ import sys
 import torch
 from torch import Tensor
 
-from kan_fast import machine
+from kan_fast import machine, reference
 from kan_fast.autograd import Out
+from kan_fast.backends import batched
 from kan_fast.errors import DerivativeError
 from kan_fast.spec import ACTIVATIONS, MAX_DERIVATIVE, MAX_SPLINE_ORDER, BasisSpec, Problem
 
@@ -107,6 +108,9 @@ def out(
 ) -> Tensor:
     """`y` of docs/math.md eq. 5, `[rows, out_features]`; `x` and `v` are `[rows, in_features]`."""
     _check_derivative(derivative)
+    if batched.is_batched(v, spline_weight, base_weight):
+        folded = reference.fold(spline_weight, spline_scaler, base_weight)
+        return batched.out(x, v, knots, folded, basis, derivative)
     numbers, _alive = layer_numbers(x, v, knots, spline_weight, spline_scaler, base_weight, basis)
     y = x.new_empty((x.shape[0], spline_weight.shape[0]))
     machine.extension().contract_out(*numbers, derivative, y.data_ptr())
@@ -136,6 +140,13 @@ def in_weight(
     """
     if need[0]:
         _check_derivative(derivative_in)
+    if batched.is_batched(u, v, spline_weight, base_weight):
+        folded = reference.fold(spline_weight, spline_scaler, base_weight)
+        z = batched.contract_in(x, u, knots, folded, basis, derivative_in)
+        spline, base = batched.weight(x, u, v, knots, basis, derivative_weight)
+        grad_weight = spline if spline_scaler is None else spline * spline_scaler.unsqueeze(-1)
+        found = (z, grad_weight, (spline * spline_weight).sum(-1), base)
+        return tuple(t if wanted else None for t, wanted in zip(found, need, strict=True))
     numbers, _alive = layer_numbers(x, v, knots, spline_weight, spline_scaler, base_weight, basis)
     contiguous = torch.contiguous_format
     outputs = (
@@ -161,6 +172,9 @@ def weight(
 ) -> tuple[Tensor, Tensor | None]:
     """`S` of eq. 7: its spline part `weight_shape`, and its base part or None."""
     _check_derivative(derivative)
+    if batched.is_batched(u, v):
+        spline, base = batched.weight(x, u, v, knots, basis, derivative)
+        return spline, base if with_base else None
     spline = x.new_empty(weight_shape)
     base = x.new_empty(weight_shape[:2]) if with_base else None
     # S does not depend on the weights; the kernel only reads their sizes, since neither z nor the

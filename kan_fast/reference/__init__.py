@@ -10,6 +10,7 @@ from kan_fast.reference.layer import (
     contract_out,
     contract_weight,
     features,
+    fold,
     kan_linear,
 )
 
@@ -20,5 +21,6 @@ __all__ = [
     "contract_out",
     "contract_weight",
     "features",
+    "fold",
     "kan_linear",
 ]

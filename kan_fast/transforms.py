@@ -1,0 +1,58 @@
+"""What forward mode and vmap need of a contraction, whichever it is."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+
+def sum_of(terms: list[Tensor]) -> Tensor | None:
+    """The sum of what there is."""
+    total = None
+    for term in terms:
+        total = term if total is None else total + term
+    return total
+
+
+def weight_tangents(
+    weight: Tensor, scaler: Tensor | None, weight_t: Tensor, scaler_t: Tensor, base_t: Tensor
+) -> tuple[Tensor, Tensor | None]:
+    """Tangents of the folded W: its spline part and its base part."""
+    spline_t = weight_t
+    if scaler is not None:
+        spline_t = weight_t * scaler.unsqueeze(-1) + weight * scaler_t.unsqueeze(-1)
+    return spline_t, base_t
+
+
+def _rows_of_batch(tensor: Tensor | None, dim: int | None, batch: int) -> Tensor | None:
+    """`[batch, rows, features]` as `[batch * rows, features]`."""
+    if tensor is None:
+        return None
+    tensor = tensor.expand(batch, *tensor.shape) if dim is None else tensor.movedim(dim, 0)
+    return tensor.reshape(-1, tensor.shape[-1])
+
+
+def one_by_one(function: type[Function], info: Any, in_dims: tuple, args: tuple) -> list:
+    """The results of `function` for each element of the batch."""
+    return [
+        function.apply(
+            *[
+                a.select(dim, n) if isinstance(dim, int) else a
+                for a, dim in zip(args, in_dims, strict=True)
+            ]
+        )
+        for n in range(info.batch_size)
+    ]
+
+
+def vmap_over_rows(function: type[Function], info: Any, in_dims: tuple, args: tuple) -> tuple:
+    """vmap of a contraction whose first two arguments have rows and whose result has them too."""
+    if any(dim is not None for dim in in_dims[2:]):  # weights of their own: an ensemble
+        return torch.stack(one_by_one(function, info, in_dims, args)), 0
+    batch = info.batch_size
+    first, second = (_rows_of_batch(args[n], in_dims[n], batch) for n in (0, 1))
+    result = function.apply(first, second, *args[2:])
+    return result.reshape(batch, -1, result.shape[-1]), 0
