@@ -2,8 +2,8 @@
 
 Every backward is made of the same three contractions, one derivative of the basis up
 (docs/math.md, section 5). Without `create_graph` a backward is one fused native call; with it, the
-same formulas are built from the Functions below, so they can be differentiated again. Their tangents
-(`jvp`) are contractions as well, and a batch of `vmap` is more rows.
+same formulas are built from the Functions below, so they can be differentiated again. Tangents are
+contractions as well, and a batch of `vmap` is more rows.
 """
 
 from __future__ import annotations
@@ -15,7 +15,15 @@ from torch import Tensor
 from torch.autograd import Function, forward_ad
 
 from kan_fast.spec import BasisSpec
-from kan_fast.transforms import one_by_one, sum_of, vmap_over_rows, weight_tangents
+from kan_fast.transforms import (
+    in_transform,
+    one_by_one,
+    saved_tensors,
+    sum_of,
+    unfold,
+    vmap_over_rows,
+    weight_tangents,
+)
 
 
 class Kernels(Protocol):
@@ -34,28 +42,9 @@ class Kernels(Protocol):
         """S of eq. 7."""
 
 
-_in_transform = torch._C._are_functorch_transforms_active
-
-
 def _direct() -> bool:
     """Whether a backward may call the kernels itself: nobody differentiates or batches it."""
-    return not torch.is_grad_enabled() and not _in_transform()
-
-
-def _unfold(
-    spline: Tensor | None,
-    base: Tensor | None,
-    spline_weight: Tensor,
-    spline_scaler: Tensor | None,
-    need: tuple[bool, bool, bool],
-) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Differentiable form of the unfolding: gradients of the parameters from S."""
-    grad_weight = grad_scaler = None
-    if need[0]:
-        grad_weight = spline if spline_scaler is None else spline * spline_scaler.unsqueeze(-1)
-    if need[1]:
-        grad_scaler = (spline * spline_weight).sum(-1)
-    return grad_weight, grad_scaler, base if need[2] else None
+    return not torch.is_grad_enabled() and not in_transform()
 
 
 def _weight_gradients(
@@ -83,7 +72,7 @@ def _weight_gradients(
     spline, base = Weight.apply(
         x, u, v, knots, spline_weight.shape, with_base, basis, kernels, derivative
     )
-    return _unfold(spline, base, spline_weight, spline_scaler, need)
+    return unfold(spline, base, spline_weight, spline_scaler, need)
 
 
 def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
@@ -97,7 +86,7 @@ def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
         node: the same among the arguments that are tensors.
     """
     need = ctx.needs_input_grad[at : at + 3]
-    if not any(need) or _in_transform():
+    if not any(need) or in_transform():
         return need
     for function, _ in ctx.next_functions[node:]:
         if function is None:
@@ -135,7 +124,7 @@ class _Contraction(Function):
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
-        if _in_transform():
+        if in_transform():
             return super().apply(*args)
         return super(Function, cls).apply(*args)
 
@@ -143,7 +132,7 @@ class _Contraction(Function):
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
         tensors = [t for t in inputs if t is None or isinstance(t, Tensor)]
         ctx.save_for_backward(*tensors)
-        if forward_ad._current_level >= 0 or _in_transform():
+        if forward_ad._current_level >= 0 or in_transform():
             ctx.save_for_forward(*tensors)
         ctx.rest = inputs[len(tensors) :]
 
@@ -170,7 +159,7 @@ class Out(_Contraction):
 
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-        x, v, knots, weight, scaler, base = ctx.saved_tensors
+        x, v, knots, weight, scaler, base = saved_tensors(ctx)
         basis, kernels, d = ctx.rest
         need = ctx.needs_input_grad
         need_weights = _weight_needs(ctx, 3, 2 if v is None else 3)
@@ -193,7 +182,7 @@ class Out(_Contraction):
 
     @staticmethod
     def jvp(ctx: Any, x_t, v_t, knots_t, weight_t, scaler_t, base_t, *_rest: Any) -> Tensor:
-        x, v, knots, weight, scaler, base = ctx.saved_tensors
+        x, v, knots, weight, scaler, base = saved_tensors(ctx)
         basis, kernels, d = ctx.rest
         layer = (knots, weight, scaler, base, basis, kernels)
         terms = []
@@ -233,7 +222,7 @@ class In(_Contraction):
 
     @staticmethod
     def backward(ctx: Any, q: Tensor) -> tuple[Tensor | None, ...]:
-        x, u, knots, weight, scaler, base = ctx.saved_tensors
+        x, u, knots, weight, scaler, base = saved_tensors(ctx)
         basis, kernels, d = ctx.rest
         need = ctx.needs_input_grad
         layer = (knots, weight, scaler, base, basis, kernels)
@@ -253,7 +242,7 @@ class In(_Contraction):
 
     @staticmethod
     def jvp(ctx: Any, x_t, u_t, knots_t, weight_t, scaler_t, base_t, *_rest: Any) -> Tensor:
-        x, u, knots, weight, scaler, base = ctx.saved_tensors
+        x, u, knots, weight, scaler, base = saved_tensors(ctx)
         basis, kernels, d = ctx.rest
         layer = (knots, weight, scaler, base, basis, kernels)
         terms = []
@@ -290,7 +279,7 @@ class Weight(_Contraction):
 
     @staticmethod
     def backward(ctx: Any, spline: Tensor, base: Tensor | None) -> tuple[Tensor | None, ...]:
-        x, u, v, knots = ctx.saved_tensors
+        x, u, v, knots = saved_tensors(ctx)
         _shape, with_base, basis, kernels, d = ctx.rest
         need = ctx.needs_input_grad
         # the cotangent of S stands where the weights stand
@@ -308,7 +297,7 @@ class Weight(_Contraction):
 
     @staticmethod
     def jvp(ctx: Any, x_t, u_t, v_t, *_rest: Any) -> tuple[Tensor, Tensor | None]:
-        x, u, v, knots = ctx.saved_tensors
+        x, u, v, knots = saved_tensors(ctx)
         *static, d = ctx.rest
         terms = []
         if x_t is not None:

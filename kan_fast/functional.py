@@ -73,6 +73,8 @@ def _plain() -> bool:
     """Whether nothing but a CPU call is going on: no tracing, no transform, no autocast."""
     return not (
         torch.compiler.is_compiling()
+        or torch._C._get_tracing_state() is not None
+        or torch._C._len_torch_dispatch_stack()
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
         or torch.is_autocast_enabled("cpu")
@@ -206,9 +208,9 @@ def kan_linear(
               + spline_scaler[o,i] sum_g spline_weight[o,i,g] B_g(x[..., i])
 
     Args:
-        x: `[..., in_features]`, float32 or float64 for the native kernels; any strides, zero rows
-            allowed. Outside the extended knots the splines are zero; NaN or infinity in a row
-            gives NaN in that row.
+        x: `[..., in_features]`, float32 or float64, or bfloat16 or float16, which are computed in
+            float32 and rounded once; any strides, zero rows allowed. Outside the extended knots
+            the splines are zero; NaN or infinity in a row gives NaN in that row.
         knots: `[in_features, grid_size + 2 * spline_order + 1]`, finite, non-decreasing.
         spline_weight: `[out_features, in_features, grid_size + spline_order]`.
         spline_scaler: `[out_features, in_features]`, or None for ones.
@@ -272,7 +274,9 @@ def kan_linear(
 
 
 #: what the planner would find out, as constants that a traced graph may hold
-_KERNEL_DTYPES = (torch.float32, torch.float64) if machine.facts().extension else ()
+_HAS_KERNELS = machine.facts().extension is not None
+_KERNEL_DTYPES = (torch.float32, torch.float64)
+_HALF_DTYPES = (torch.bfloat16, torch.float16)
 
 
 def _traced(
@@ -282,13 +286,16 @@ def _traced(
     x = layer[0]
     wanted = envs.BACKEND if backend == "auto" else backend
     kernel = (
-        x.device.type == "cpu"
-        and x.dtype in _KERNEL_DTYPES
+        _HAS_KERNELS
+        and x.device.type == "cpu"
         and spline_order <= MAX_SPLINE_ORDER
         and wanted != "reference"
         and not torch.compiler.is_exporting()
         and not torch._C._are_functorch_transforms_active()
     )
-    if kernel:
+    if kernel and x.dtype in _KERNEL_DTYPES:
         return kan_linear_op(*layer, spline_order, activation)
+    if kernel and x.dtype in _HALF_DTYPES:
+        wide = [t if t is None else t.float() for t in layer]
+        return kan_linear_op(*wide, spline_order, activation).to(x.dtype)
     return reference.kan_linear(*layer, BasisSpec(spline_order, activation))

@@ -1,4 +1,4 @@
-"""What forward mode and vmap need of a contraction, whichever it is."""
+"""What create_graph, forward mode and vmap need of a contraction, whichever it is."""
 
 from __future__ import annotations
 
@@ -7,6 +7,37 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.autograd import Function
+
+in_transform = torch._C._are_functorch_transforms_active
+_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+
+
+def saved_tensors(ctx: Any) -> tuple[Tensor | None, ...]:
+    """The saved tensors, out of the wrappers of a torch.func.vjp that has ended."""
+    tensors = ctx.saved_tensors
+    if in_transform() or not any(t is not None and _is_wrapped(t) for t in tensors):
+        return tensors
+    return tuple(_unwrap(t) for t in tensors)
+
+
+def _unwrap(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else torch._C._functorch.unwrap_if_dead(tensor)
+
+
+def unfold(
+    spline: Tensor | None,
+    base: Tensor | None,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    need: tuple[bool, bool, bool],
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Differentiable form of the unfolding: gradients of the parameters from S."""
+    grad_weight = grad_scaler = None
+    if need[0]:
+        grad_weight = spline if spline_scaler is None else spline * spline_scaler.unsqueeze(-1)
+    if need[1]:
+        grad_scaler = (spline * spline_weight).sum(-1)
+    return grad_weight, grad_scaler, base if need[2] else None
 
 
 def sum_of(terms: list[Tensor]) -> Tensor | None:

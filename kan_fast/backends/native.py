@@ -15,6 +15,9 @@ from kan_fast.spec import ACTIVATIONS, MAX_DERIVATIVE, MAX_SPLINE_ORDER, BasisSp
 
 name = "native"
 
+#: the last two are computed in float32 and rounded once
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+
 
 def why_not(problem: Problem, facts: machine.Machine) -> str | None:
     """The reason why this backend cannot run `problem`, as a sentence; None when it can."""
@@ -22,8 +25,8 @@ def why_not(problem: Problem, facts: machine.Machine) -> str | None:
         return f"the native extension is not available ({facts.extension_error})"
     if problem.device != "cpu":
         return f"the native kernels run on cpu tensors, got {problem.device}"
-    if problem.dtype not in ("float32", "float64"):
-        return f"the native kernels compute in float32 and float64, got {problem.dtype}"
+    if problem.dtype not in DTYPES:
+        return f"the native kernels take {', '.join(DTYPES)}, got {problem.dtype}"
     if problem.spline_order > MAX_SPLINE_ORDER:
         return f"the native kernels go up to spline_order {MAX_SPLINE_ORDER}"
     if problem.transform is not None:
@@ -193,6 +196,12 @@ def kan_linear(
     basis: BasisSpec,
 ) -> Tensor:
     """The layer on `x` of shape `[rows, in_features]`, differentiable."""
+    if x.dtype not in (torch.float32, torch.float64):
+        return kan_linear(
+            *[t if t is None else t.float() for t in (x, knots, spline_weight, spline_scaler)],
+            None if base_weight is None else base_weight.float(),
+            basis,
+        ).to(x.dtype)
     if not torch.is_grad_enabled():
         layer = (knots, spline_weight, spline_scaler, base_weight, basis)
         y = packed.out(x, *layer)

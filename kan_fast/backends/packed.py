@@ -67,7 +67,9 @@ def lookup(
     Everything that `kan_linear` would check is either in the entry or checked here.
     """
     entry = _entries.get(id(weight))
-    if entry is None or entry.weight() is not weight or x.dim() != 2 or x.dtype is not entry.dtype:
+    if entry is None or entry.weight() is not weight or type(x) is not Tensor:
+        return None
+    if x.dim() != 2 or x.dtype is not entry.dtype:
         return None
     rows, columns = x.shape
     in_features, out_features = entry.sizes
