@@ -8,6 +8,7 @@
 #include <string>
 
 #include "entry.h"
+#include "gram.h"
 #include "kan_fast/basis/bspline.h"
 #include "table.h"
 
@@ -184,6 +185,36 @@ void in_weight(const Layer& a, const InWeight& b) {
   check(status);
 }
 
+// Two grids on the same inputs; `z` and `cotangent` or `gram` are 0.
+struct Gram {
+  int64_t rows, in_features;
+  int order, activation;
+  int64_t knots_a;
+  int num_knots_a;
+  int64_t knots_b;
+  int num_knots_b;
+  int derivative_a, derivative_b;
+  int64_t x, x_row_stride, x_col_stride, gram, cotangent, z;
+};
+
+template <class T>
+void gram(const Gram& g) {
+  Layer a{};
+  a.in_features = g.in_features;
+  a.order = g.order;
+  Layer b = a;
+  a.num_knots = g.num_knots_a;
+  a.knots = g.knots_a;
+  b.num_knots = g.num_knots_b;
+  b.knots = g.knots_b;
+  const auto table_a = table_of<T>(a), table_b = table_of<T>(b);
+  py::gil_scoped_release release;
+  kan_fast::gram<T>({g.rows, g.in_features, g.activation, table_a->view(), table_b->view(),
+                     g.derivative_a, g.derivative_b, pointer<const T>(g.x), g.x_row_stride,
+                     g.x_col_stride, pointer<double>(g.gram), pointer<const double>(g.cotangent),
+                     pointer<T>(g.z)});
+}
+
 py::dict build_info() {
   py::dict info;
   info["version"] = KAN_FAST_VERSION;
@@ -228,6 +259,16 @@ PYBIND11_MODULE(_C, m) {
                               grad_spline_weight, grad_spline_scaler, grad_base_weight};
           is_double ? in_weight<double>(layer, rest) : in_weight<float>(layer, rest);
         });
+  m.def("gram", [](bool is_double, int64_t rows, int64_t in_features, int order, int activation,
+                   int64_t knots_a, int num_knots_a, int64_t knots_b, int num_knots_b,
+                   int derivative_a, int derivative_b, int64_t x, int64_t x_row_stride,
+                   int64_t x_col_stride, int64_t out, int64_t cotangent, int64_t z) {
+    const Gram g{rows,         in_features,  order,     activation,
+                 knots_a,      num_knots_a,  knots_b,   num_knots_b,
+                 derivative_a, derivative_b, x,         x_row_stride,
+                 x_col_stride, out,          cotangent, z};
+    is_double ? gram<double>(g) : gram<float>(g);
+  });
   py::class_<Packed>(m, "Packed")
       .def(py::init([](KAN_LAYER_PARAMETERS) {
         return std::make_unique<Packed>(is_double, KAN_LAYER_VALUES);

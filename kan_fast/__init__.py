@@ -9,7 +9,8 @@ from kan_fast.errors import (
     ShapeError,
 )
 from kan_fast.functional import kan_linear
-from kan_fast.layers import KAN, KANLinear
+from kan_fast.layers import KANLinear
+from kan_fast.model import KAN
 from kan_fast.version import __version__
 
 __all__ = [

@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from kan_fast.errors import GridError
+from kan_fast.gram import gram
 from kan_fast.reference import bspline_basis
+from kan_fast.spec import BasisSpec
 
 
 def uniform_knots(
@@ -75,6 +77,29 @@ def quantile_knots(
     return torch.cat([left, inner, right]).T.contiguous()
 
 
+def check_data(x: Tensor, num_basis: int, robust: bool) -> None:
+    """Raises GridError for `[rows, in_features]` that an update cannot use."""
+    finite = torch.isfinite(x)
+    if robust:
+        if not bool(finite.any(0).all()):
+            raise GridError(
+                "update_grid: x must have a finite number in every column, got none in column "
+                f"{int((~finite.any(0)).nonzero()[0])}. The grid is unchanged"
+            )
+        return
+    if x.shape[0] < num_basis:
+        raise GridError(
+            f"update_grid: x must have at least grid_size + spline_order = {num_basis} rows to "
+            f"determine the splines, got {x.shape[0]}; give more data or robust=True. The grid is "
+            "unchanged"
+        )
+    if not bool(finite.all()):
+        raise GridError(
+            "update_grid: x must be finite, got NaN or infinity; remove those rows or pass "
+            "robust=True. The grid is unchanged"
+        )
+
+
 def check_knots(knots: Tensor, spline_order: int) -> None:
     """Raises GridError unless knots are finite, non-decreasing and of positive width."""
     bad = ~torch.isfinite(knots).all(1) | (knots.diff(dim=1) < 0).any(1)
@@ -104,19 +129,122 @@ def refit(
     Returns:
         `[out_features, in_features, num_basis]` in the dtype of `spline_weight`.
     """
-    old_knots, new_knots = old_knots.double(), new_knots.double()
-    in_features, num_knots = new_knots.shape
-    num_basis = num_knots - 1 - spline_order
-    gram = x.new_zeros((in_features, num_basis, num_basis), dtype=torch.float64)
-    cross = torch.zeros_like(gram)
-    # a slice of rows at a time: nothing of size rows x in_features x num_basis
-    rows_at_once = max(1, 2**22 // (in_features * num_knots))
-    for rows in x.double().split(rows_at_once):
-        new = bspline_basis(rows, new_knots, spline_order)
-        old = bspline_basis(rows, old_knots, spline_order)
-        gram += torch.einsum("rig,rih->igh", new, new)
-        cross += torch.einsum("rig,rih->igh", new, old)
-    # gram^+ cross w; eigenvalues below the noise of float64 count as zero
-    solution = torch.linalg.pinv(gram, rtol=1e-12, hermitian=True) @ cross
+    x, old_knots, new_knots = x.double(), old_knots.double(), new_knots.double()
+    splines = BasisSpec(spline_order, "zero")
+    normal = gram(x, new_knots, splines)[:, :-1, :-1]
+    cross = gram(x, new_knots, splines, old_knots)[:, :-1, :-1]
+    return _solve(normal, cross, spline_weight)
+
+
+def _solve(normal: Tensor, cross: Tensor, spline_weight: Tensor) -> Tensor:
+    # normal^+ cross w; eigenvalues below the noise of float64 count as zero
+    solution = torch.linalg.pinv(normal, rtol=1e-12, hermitian=True) @ cross
     fitted = torch.einsum("igh,oih->oig", solution, spline_weight.double())
     return fitted.to(spline_weight.dtype)
+
+
+def robust_refit(
+    x: Tensor, old_knots: Tensor, new_knots: Tensor, spline_weight: Tensor, spline_order: int
+) -> Tensor:
+    """`refit` that keeps the old splines where there are no samples, instead of sending them to 0.
+
+    The samples' least squares plus, with a weight of 1e-6, those of points spread evenly over the
+    new grid.
+    """
+    x, old_knots, new_knots = x.double(), old_knots.double(), new_knots.double()
+    splines = BasisSpec(spline_order, "zero")
+    normal = cross = 0
+    for points, share in ((x, 1.0), (_spread(new_knots, spline_order), 1e-6)):
+        share = share / max(1, points.shape[0])
+        normal = normal + share * gram(points, new_knots, splines)[:, :-1, :-1]
+        cross = cross + share * gram(points, new_knots, splines, old_knots)[:, :-1, :-1]
+    return _solve(normal, cross, spline_weight)
+
+
+def _spread(knots: Tensor, spline_order: int) -> Tensor:
+    """2 k + 2 points in every cell of the grid range, `[points, in_features]`."""
+    inner = knots[:, spline_order : knots.shape[1] - spline_order]
+    count = 2 * spline_order + 2
+    at = (torch.arange(count, dtype=knots.dtype, device=knots.device) + 0.5) / count
+    points = inner[:, :-1, None] + inner.diff(dim=1).unsqueeze(-1) * at
+    return points.flatten(1).T.contiguous()
+
+
+def refined_knots(knots: Tensor, grid_size: int, spline_order: int) -> Tensor:
+    """Knots of a grid with `grid_size` intervals over the same range as `knots`.
+
+    Where `grid_size` is a multiple of the old number of intervals, every interval is divided
+    evenly, so old knots stay and the old splines are among the new. Otherwise knots follow the old
+    spacing: places between old knots by linear interpolation.
+
+    Args:
+        knots: `[in_features, old grid_size + 2 * spline_order + 1]`.
+
+    Returns:
+        `[in_features, grid_size + 2 * spline_order + 1]` in float64; outside the range the first
+        and last interval are repeated.
+    """
+    wide = knots.double()
+    inner = wide[:, spline_order : wide.shape[1] - spline_order]
+    old_size = inner.shape[1] - 1
+    place = torch.arange(grid_size + 1, dtype=torch.float64, device=knots.device)
+    place = place * old_size / grid_size
+    low = place.floor().clamp(max=old_size - 1).long()
+    part = place - low
+    new = inner[:, low] * (1 - part) + inner[:, low + 1] * part
+    outer = torch.arange(1, spline_order + 1, device=knots.device)
+    left = new[:, :1] - (new[:, 1:2] - new[:, :1]) * outer.flip(0)
+    right = new[:, -1:] + (new[:, -1:] - new[:, -2:-1]) * outer
+    return torch.cat([left, new, right], dim=1)
+
+
+def project(
+    old_knots: Tensor, new_knots: Tensor, spline_weight: Tensor, spline_order: int
+) -> Tensor:
+    """Coefficients on `new_knots` of the splines nearest to the old ones over the grid range.
+
+    Least squares in float64 on points spread over the cells of both grids; exact where the old
+    splines are among the new.
+    """
+    old_knots, new_knots = old_knots.double(), new_knots.double()
+    points = torch.cat([_spread(k, spline_order) for k in (old_knots, new_knots)])
+    points = points.clamp(
+        new_knots[:, spline_order], new_knots[:, -1 - spline_order].nextafter(new_knots[:, 0])
+    )
+    new = bspline_basis(points, new_knots, spline_order).transpose(0, 1)
+    old = bspline_basis(points, old_knots, spline_order).transpose(0, 1)
+    # on the basis itself, not its Gram matrix: half the digits would be lost
+    same = bool((old_knots == old_knots[:1]).all() and (new_knots == new_knots[:1]).all())
+    if same:
+        new, old = new[:1], old[:1]
+    solution = torch.linalg.pinv(new, rtol=1e-12) @ old
+    solution = solution.expand(old_knots.shape[0], -1, -1)
+    fitted = torch.einsum("igh,oih->oig", solution, spline_weight.double())
+    return fitted.to(spline_weight.dtype)
+
+
+def robust_knots(
+    x: Tensor, grid_size: int, spline_order: int, grid_eps: float, margin: float
+) -> Tensor:
+    """`quantile_knots` for any data: rows that are not finite are left out, and intervals are at
+    least a tenth of the uniform ones, so that ties and constant columns do not collapse them.
+
+    Args:
+        x: `[rows, in_features]` with at least one finite number in each column.
+    """
+    columns = []
+    for column in x.T:
+        kept = column[torch.isfinite(column)].unsqueeze(1)
+        spread = kept.max() - kept.min()
+        room = max(margin, 1e-3 * float(kept.abs().max().clamp_min(1))) if spread == 0 else margin
+        adaptive = quantile_knots(kept, grid_size, spline_order, grid_eps, room)[0]
+        inner = adaptive[spline_order : adaptive.shape[0] - spline_order].clone()
+        low, high = kept.min() - room, kept.max() + room
+        inner[0], inner[-1] = torch.minimum(inner[0], low), torch.maximum(inner[-1], high)
+        uniform = torch.linspace(0, 1, grid_size + 1, dtype=x.dtype, device=x.device)
+        uniform = inner[0] + (inner[-1] - inner[0]) * uniform
+        inner = 0.9 * inner + 0.1 * uniform
+        step = (inner[-1] - inner[0]) / grid_size
+        outer = torch.arange(1, spline_order + 1, device=x.device) * step
+        columns.append(torch.cat([inner[0] - outer.flip(0), inner, inner[-1] + outer]))
+    return torch.stack(columns)

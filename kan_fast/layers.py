@@ -1,4 +1,4 @@
-"""`KANLinear` and `KAN`: efficient-kan's constructor, parameters and checkpoints, our kernels."""
+"""`KANLinear`: efficient-kan's constructor, parameters and checkpoints, our kernels."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from kan_fast.activations import known_activation
 from kan_fast.errors import DtypeError, GridError, ShapeError
 from kan_fast.functional import kan_linear
 from kan_fast.reference import bspline_basis
+from kan_fast.regularization import edge_penalty, l1_and_entropy
 from kan_fast.spec import MAX_SPLINE_ORDER
 
 
@@ -162,7 +163,7 @@ class KANLinear(nn.Module):
         )
 
     @torch.no_grad()
-    def update_grid(self, x: Tensor, margin: float = 0.01) -> None:
+    def update_grid(self, x: Tensor, margin: float = 0.01, robust: bool = False) -> None:
         """Moves the knots to where the data is and refits the splines, preserving the function.
 
         efficient-kan fits the *scaled* splines and leaves the scaler in place, so there the
@@ -171,6 +172,9 @@ class KANLinear(nn.Module):
         Args:
             x: `[..., in_features]`, finite, at least grid_size + spline_order rows.
             margin: room on each side of the data, in units of x.
+            robust: take any data with one finite number in each column: other numbers are left
+                out, ties do not collapse intervals, and splines stay what they were where there is
+                no data.
 
         Raises:
             GridError, ShapeError, DtypeError: unusable data. The old grid and weights survive.
@@ -184,27 +188,78 @@ class KANLinear(nn.Module):
             raise DtypeError(
                 f"update_grid: x must be a floating-point tensor, got {x.dtype}; call x.float()"
             )
-        rows = x.reshape(-1, self.in_features)
-        if rows.shape[0] < self.num_basis:
-            raise GridError(
-                "update_grid: x must have at least grid_size + spline_order = "
-                f"{self.num_basis} rows to determine the splines, got {rows.shape[0]}; give more "
-                "data. The grid is unchanged"
-            )
-        if not bool(torch.isfinite(rows).all()):
-            raise GridError(
-                "update_grid: x must be finite, got NaN or infinity; remove those rows. The grid "
-                "is unchanged"
-            )
         # half precision cannot place knots: work in float32 at least, round at the end
+        rows = x.reshape(-1, self.in_features)
         rows = rows.to(torch.promote_types(self.grid.dtype, torch.float32))
-        knots = grids.quantile_knots(
-            rows, self.grid_size, self.spline_order, self.grid_eps, margin
-        ).to(self.grid.dtype)
+        grids.check_data(rows, self.num_basis, robust)
+        place, fit = (
+            (grids.robust_knots, grids.robust_refit)
+            if robust
+            else (grids.quantile_knots, grids.refit)
+        )
+        knots = place(rows, self.grid_size, self.spline_order, self.grid_eps, margin)
+        knots = knots.to(self.grid.dtype)
         grids.check_knots(knots, self.spline_order)
-        weight = grids.refit(rows, self.grid, knots, self.spline_weight, self.spline_order)
+        rows = rows[torch.isfinite(rows).all(1)]
+        weight = fit(rows, self.grid, knots, self.spline_weight, self.spline_order)
         self.grid.copy_(knots)
         self.spline_weight.copy_(weight)
+
+    @torch.no_grad()
+    def refine(self, grid_size: int) -> None:
+        """Gives the splines a finer (or coarser) grid over the same range, keeping the function.
+
+        Where `grid_size` is a multiple of the old one the function on the grid range stays exactly
+        what it was; otherwise it becomes the nearest one in the sense of least squares, computed
+        in float64. Beyond the range the splines fade over the width of the new intervals.
+
+        `spline_weight` and `grid` change their shapes, so they are new tensors: make the optimizer
+        anew.
+
+        Raises:
+            GridError: grid_size below 1. The layer is unchanged.
+        """
+        if grid_size < 1:
+            raise GridError(f"refine: grid_size must be at least 1, got {grid_size}")
+        knots = grids.refined_knots(self.grid, grid_size, self.spline_order)
+        knots = knots.to(self.grid.dtype)
+        grids.check_knots(knots, self.spline_order)
+        weight = grids.project(self.grid, knots, self.spline_weight, self.spline_order)
+        self.grid = knots
+        self.spline_weight = nn.Parameter(weight, requires_grad=self.spline_weight.requires_grad)
+        self.grid_size = grid_size
+
+    def activation_regularization_loss(
+        self,
+        x: Tensor,
+        regularize_activation: float = 1.0,
+        regularize_entropy: float = 1.0,
+        size: str = "l1",
+    ) -> Tensor:
+        """L1 and entropy of the edge functions themselves over a batch, a scalar.
+
+        Args:
+            x: `[..., in_features]`, the layer's input.
+            size: of an edge function: "l1", the mean of its absolute value as in the paper, or
+                "std", its standard deviation, as pykan has it, which is much faster.
+
+        Returns:
+            regularize_activation * sum s - regularize_entropy * sum p log p with s[o,i] the sizes
+            and p = s / sum s, in the dtype of the parameters; differentiable once, and without any
+            `[rows, out_features, in_features]` tensor.
+
+        Raises:
+            ValueError: an unknown size. ShapeError: x does not fit, or has no rows.
+
+        Source: Liu et al., KAN: Kolmogorov-Arnold Networks, arXiv:2404.19756, eq. 2.17 to 2.20.
+        """
+        rows = x.reshape(-1, x.shape[-1]) if x.dim() else x
+        if x.dim() < 1 or x.shape[-1] != self.in_features or rows.shape[0] == 0:
+            raise ShapeError(
+                "activation_regularization_loss: x must have shape [..., in_features="
+                f"{self.in_features}] and at least one row, got {list(x.shape)}"
+            )
+        return edge_penalty(self, rows, size, regularize_activation, regularize_entropy)
 
     def regularization_loss(
         self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0
@@ -218,86 +273,10 @@ class KANLinear(nn.Module):
         Source: efficient-kan 7b6ce1c, `regularization_loss`.
         """
         size = self.spline_weight.abs().mean(-1)
-        total = size.sum()
-        tiny = torch.finfo(size.dtype).tiny
-        p = size / torch.where(total > 0, total, 1)
-        entropy = -(p * p.clamp_min(tiny).log()).sum()
-        return regularize_activation * total + regularize_entropy * entropy
+        return l1_and_entropy(size, regularize_activation, regularize_entropy)
 
     def extra_repr(self) -> str:
         return (
             f"in_features={self.in_features}, out_features={self.out_features}, "
             f"grid_size={self.grid_size}, spline_order={self.spline_order}"
-        )
-
-
-class KAN(nn.Module):
-    """A stack of `KANLinear` layers.
-
-    Args:
-        layers_hidden: widths, input first; two at least.
-        grid_size, spline_order, scale_noise, scale_base, scale_spline, base_activation, grid_eps,
-        grid_range, device, dtype: as in `KANLinear`.
-
-    Source: efficient-kan 7b6ce1c (interface; parameters are `layers.{l}.*`).
-    """
-
-    def __init__(
-        self,
-        layers_hidden: Sequence[int],
-        grid_size: int = 5,
-        spline_order: int = 3,
-        scale_noise: float = 0.1,
-        scale_base: float = 1.0,
-        scale_spline: float = 1.0,
-        base_activation: Callable[[], Callable[[Tensor], Tensor]] = nn.SiLU,
-        grid_eps: float = 0.02,
-        grid_range: Sequence[float] = (-1, 1),
-        device: torch.device | str | None = None,
-        dtype: torch.dtype | None = None,
-    ) -> None:
-        super().__init__()
-        if len(layers_hidden) < 2:
-            raise ShapeError(
-                f"KAN: layers_hidden must hold two widths at least, got {list(layers_hidden)}"
-            )
-        self.grid_size = grid_size
-        self.spline_order = spline_order
-        self.layers = nn.ModuleList(
-            KANLinear(
-                in_features,
-                out_features,
-                grid_size=grid_size,
-                spline_order=spline_order,
-                scale_noise=scale_noise,
-                scale_base=scale_base,
-                scale_spline=scale_spline,
-                base_activation=base_activation,
-                grid_eps=grid_eps,
-                grid_range=grid_range,
-                device=device,
-                dtype=dtype,
-            )
-            for in_features, out_features in zip(layers_hidden, layers_hidden[1:], strict=False)
-        )
-
-    def forward(self, x: Tensor, update_grid: bool = False) -> Tensor:
-        """`[..., layers_hidden[0]]` to `[..., layers_hidden[-1]]`.
-
-        Args:
-            update_grid: move each layer's grid to its input first; see `KANLinear.update_grid`.
-        """
-        for layer in self.layers:
-            if update_grid:
-                layer.update_grid(x)
-            x = layer(x)
-        return x
-
-    def regularization_loss(
-        self, regularize_activation: float = 1.0, regularize_entropy: float = 1.0
-    ) -> Tensor:
-        """The sum of the layers' `regularization_loss`."""
-        return sum(
-            layer.regularization_loss(regularize_activation, regularize_entropy)
-            for layer in self.layers
         )

@@ -93,14 +93,6 @@ void after_fork_in_child() {
 const int watching_forks = pthread_atfork(before_fork, nullptr, after_fork_in_child);
 #endif
 
-int useful_threads(double cost) {
-  // inside another parallel region the pool is already busy
-  const bool alone = omp_in_parallel() || lost_its_threads.load(std::memory_order_relaxed);
-  const int available = alone ? 1 : omp_get_max_threads();
-  const double wanted = cost / kThreadCost + 1;
-  return wanted < available ? static_cast<int>(wanted) : available;
-}
-
 int64_t share(int64_t total, int64_t unit, int64_t part, int64_t parts) {
   const int64_t units = (total + unit - 1) / unit;
   const int64_t at = units * part / parts * unit;
@@ -297,6 +289,14 @@ bool set_isa(const char* name) {
       return true;
     }
   return false;
+}
+
+int useful_threads(double cost) {
+  // inside another parallel region the pool is already busy
+  const bool alone = omp_in_parallel() || lost_its_threads.load(std::memory_order_relaxed);
+  const int available = alone ? 1 : omp_get_max_threads();
+  const double wanted = cost / kThreadCost + 1;
+  return wanted < available ? static_cast<int>(wanted) : available;
 }
 
 int max_threads() { return omp_get_max_threads(); }

@@ -29,5 +29,7 @@ const char* active_isa();
 bool set_isa(const char* name);
 // Threads that the next call may use.
 int max_threads();
+// How many of them work of so many cycles should wake.
+int useful_threads(double cost);
 
 }  // namespace kan_fast

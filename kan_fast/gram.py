@@ -1,0 +1,213 @@
+"""The Gram matrix of the basis over a batch, and what it answers without any large tensor.
+
+docs/math.md, section 7. Least squares of grid updates, and means and variances of all edge
+functions, need no `[rows, out_features, in_features]` and no `[rows, in_features, num_basis]`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from kan_fast import machine, reference
+from kan_fast.autograd import Weight
+from kan_fast.backends import native
+from kan_fast.errors import DerivativeError
+from kan_fast.spec import ACTIVATIONS, MAX_SPLINE_ORDER, BasisSpec
+
+
+def _has_kernel(x: Tensor, basis: BasisSpec) -> bool:
+    return (
+        machine.facts().extension is not None
+        and x.device.type == "cpu"
+        and x.dtype in (torch.float32, torch.float64)
+        and basis.spline_order <= MAX_SPLINE_ORDER
+    )
+
+
+def _call(
+    x: Tensor,
+    knots: tuple[Tensor, Tensor],
+    basis: BasisSpec,
+    derivatives: tuple[int, int],
+    cotangent: Tensor | None,
+) -> Tensor:
+    """The Gram matrix, or with a cotangent the sum over its entries for each row and input."""
+    first, second = knots
+    if not _has_kernel(x, basis):
+        return _by_torch(x, knots, basis, derivatives, cotangent)
+    rows, in_features = x.shape
+    sizes = [k.shape[1] - basis.spline_order for k in (first, second)]
+    gram = x.new_empty((in_features, *sizes), dtype=torch.float64) if cotangent is None else None
+    z = None if cotangent is None else torch.empty_like(x, memory_format=torch.contiguous_format)
+    first, second = first.contiguous(), second.contiguous()
+    machine.extension().gram(
+        x.dtype is torch.float64,
+        rows,
+        in_features,
+        basis.spline_order,
+        ACTIVATIONS[basis.activation],
+        first.data_ptr(),
+        first.shape[1],
+        second.data_ptr(),
+        second.shape[1],
+        *derivatives,
+        x.data_ptr(),
+        *x.stride(),
+        *[0 if t is None else t.data_ptr() for t in (gram, cotangent, z)],
+    )
+    return gram if z is None else z
+
+
+def _by_torch(
+    x: Tensor,
+    knots: tuple[Tensor, Tensor],
+    basis: BasisSpec,
+    derivatives: tuple[int, int],
+    cotangent: Tensor | None,
+) -> Tensor:
+    """The same with torch operators, a slice of rows at a time."""
+    wide = [k.double() for k in knots]
+    found = []
+    for rows in x.double().split(max(1, 2**22 // (knots[0].numel() + knots[1].numel()))):
+        a, b = (
+            reference.features(rows, k, basis, d) for k, d in zip(wide, derivatives, strict=True)
+        )
+        if cotangent is None:
+            found.append(torch.einsum("rig,rih->igh", a, b))
+        else:
+            found.append(torch.einsum("rig,igh,rih->ri", a, cotangent, b))
+    return torch.stack(found).sum(0) if cotangent is None else torch.cat(found).to(x.dtype)
+
+
+class _Final(Function):
+    """A gradient that cannot be differentiated again, and says so.
+
+    torch's `once_differentiable` looks at the incoming gradient alone: a second derivative with
+    respect to x would be dropped without a word.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, *_depends_on: Tensor) -> Tensor:
+        return gradient.view_as(gradient)
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> Any:
+        raise DerivativeError(
+            "kan_fast: statistics of edge functions have first derivatives only, and a second one "
+            "was asked for; compute the penalty outside create_graph=True"
+        )
+
+
+class _Gram(Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, first: Tensor, second: Tensor, basis: BasisSpec) -> Tensor:
+        ctx.save_for_backward(x, first, second)
+        ctx.basis = basis
+        return _call(x, (first, second), basis, (0, 0), None)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
+        x, first, second = ctx.saved_tensors
+        cotangent = cotangent.double().contiguous()
+        left, right = (_call(x, (first, second), ctx.basis, d, cotangent) for d in ((1, 0), (0, 1)))
+        return left + right, None, None, None
+
+
+def gram(x: Tensor, knots: Tensor, basis: BasisSpec, other_knots: Tensor | None = None) -> Tensor:
+    """gram[i,g,h] = sum_r b_g(x[r,i]) c_h(x[r,i]), in float64.
+
+    Args:
+        x: `[rows, in_features]`, float32 or float64 for the kernel; differentiable once.
+        knots: `[in_features, num_knots]` of the functions b.
+        basis: degree and base activation, which is the last function of b and of c.
+        other_knots: knots of the functions c; those of b where None.
+
+    Returns:
+        `[in_features, num_basis + 1, other num_basis + 1]`, float64.
+    """
+    return _Gram.apply(x, knots, knots if other_knots is None else other_knots, basis)
+
+
+def edge_statistics(
+    x: Tensor, knots: Tensor, weight: Tensor, basis: BasisSpec
+) -> tuple[Tensor, Tensor]:
+    """Mean and (biased) variance over the rows of every edge function.
+
+    Args:
+        x: `[rows, in_features]`, at least one row.
+        weight: `[out_features, in_features, num_basis + 1]`, the folded coefficients.
+
+    Returns:
+        two `[out_features, in_features]` in float64, differentiable once. Variances are at least
+        zero; where one is zero its gradient is zero too.
+    """
+    x, knots, weight = x.double(), knots.double(), weight.double()
+    second = gram(x, knots, basis) / x.shape[0]
+    first = _means(x, knots, basis)
+    mean = torch.einsum("oig,ig->oi", weight, first)
+    # of the centred matrix, which loses nothing where the mean is large
+    centred = second - first.unsqueeze(-1) * first.unsqueeze(-2)
+    variance = torch.einsum("oig,igh,oih->oi", weight, centred, weight)
+    return mean, variance.clamp_min(0)
+
+
+def _means(x: Tensor, knots: Tensor, basis: BasisSpec) -> Tensor:
+    """Mean of every function over the rows, `[in_features, num_basis + 1]`."""
+    if not _has_kernel(x, basis):
+        return reference.features(x, knots, basis).mean(0)
+    num_basis = knots.shape[1] - 1 - basis.spline_order
+    # one output that weighs all rows alike
+    share = x.new_full((x.shape[0], 1), 1 / x.shape[0])
+    spline, base = Weight.apply(
+        x, share, None, knots, torch.Size((1, x.shape[1], num_basis)), True, basis, native, 0
+    )
+    return torch.cat([spline[0], base[0].unsqueeze(-1)], dim=-1)
+
+
+class _MeanSize(Function):
+    """mean_r |phi_oi(x[r,i])|, a slice of rows at a time in both directions."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, knots: Tensor, weight: Tensor, basis: BasisSpec) -> Tensor:
+        ctx.save_for_backward(x, knots, weight)
+        ctx.basis = basis
+        total = torch.zeros_like(weight[..., 0])
+        for rows in _slices(x, weight):
+            phi = reference.features(rows, knots, basis)
+            total += torch.einsum("rig,oig->roi", phi, weight).abs().sum(0)
+        return total / x.shape[0]
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        x, knots, weight = ctx.saved_tensors
+        grad_weight = torch.zeros_like(weight)
+        grad_x = []
+        with torch.no_grad():
+            for rows in _slices(x, weight):
+                phi = reference.features(rows, knots, ctx.basis)
+                sign = torch.einsum("rig,oig->roi", phi, weight).sign() * (u / x.shape[0])
+                grad_weight += torch.einsum("roi,rig->oig", sign, phi)
+                slope = reference.features(rows, knots, ctx.basis, 1)
+                grad_x.append(torch.einsum("roi,oig,rig->ri", sign, weight, slope))
+        gradients = (torch.cat(grad_x), grad_weight)
+        grad_x, grad_weight = (_Final.apply(g, x, weight, u) for g in gradients)
+        return grad_x, None, grad_weight, None
+
+
+def _slices(x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
+    """Rows so few at a time that rows x edges stays small."""
+    return x.split(max(1, 2**20 // max(1, weight.numel() // weight.shape[-1])))
+
+
+def edge_mean_size(x: Tensor, knots: Tensor, weight: Tensor, basis: BasisSpec) -> Tensor:
+    """Mean of |phi| over the rows for every edge function, `[out_features, in_features]`.
+
+    Arguments as in `edge_statistics`; differentiable once, in float64.
+
+    Source: Liu et al., KAN: Kolmogorov-Arnold Networks, arXiv:2404.19756, eq. 2.17.
+    """
+    return _MeanSize.apply(x.double(), knots.double(), weight.double(), basis)
