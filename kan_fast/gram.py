@@ -92,7 +92,7 @@ class _Final(Function):
 
     @staticmethod
     def forward(ctx: Any, gradient: Tensor, *_depends_on: Tensor) -> Tensor:
-        return gradient.view_as(gradient)
+        return gradient.clone()
 
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> Any:
@@ -112,9 +112,10 @@ class _Gram(Function):
     @staticmethod
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         x, first, second = ctx.saved_tensors
-        cotangent = cotangent.double().contiguous()
-        left, right = (_call(x, (first, second), ctx.basis, d, cotangent) for d in ((1, 0), (0, 1)))
-        return left + right, None, None, None
+        wide = cotangent.double().contiguous()
+        with torch.no_grad():
+            left, right = (_call(x, (first, second), ctx.basis, d, wide) for d in ((1, 0), (0, 1)))
+        return _Final.apply(left + right, x, cotangent), None, None, None
 
 
 def gram(x: Tensor, knots: Tensor, basis: BasisSpec, other_knots: Tensor | None = None) -> Tensor:
