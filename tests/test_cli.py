@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from kan_fast.backends import native
 from kan_fast.baselines import kan_parameters, mlp, same_parameter_widths
 from kan_fast.cli import main
 
@@ -62,3 +63,24 @@ def test_same_parameter_widths() -> None:
         perceptron = mlp(same_parameter_widths(widths, grid_size, 3))
         count = sum(p.numel() for p in perceptron.parameters())
         assert abs(count - total) <= 0.05 * total + widths[-1] + 10
+
+
+def test_doctor_passes_and_prints_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["doctor", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["ok"] and {"native", "reference"} <= {f["backend"] for f in found["findings"]}
+    verdicts = {(f["backend"], f["check"]): f["verdict"] for f in found["findings"]}
+    assert verdicts["native", "double backward"] == "PASS"
+    assert main(["doctor"]) == 0
+    text = capsys.readouterr().out
+    assert "PASS  native" in text and "To paste into an issue" in text
+
+
+def test_doctor_fails_when_a_kernel_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    right = native.out
+    monkeypatch.setattr(native, "out", lambda *args: right(*args) * 1.001)
+    assert main(["doctor"]) == 1
+    text = capsys.readouterr().out
+    assert "FAIL  native     forward" in text and "KAN_FAST_BACKEND=reference" in text

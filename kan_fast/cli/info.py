@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print JSON")
 
 
-def _gpu() -> str:
+def gpu() -> str:
     if not torch.cuda.is_available():
         built = torch.version.cuda or torch.version.hip
         return "none visible" if built else "none: this torch is a CPU build"
@@ -42,7 +42,7 @@ def collect() -> dict[str, Any]:
         "platform": platform.platform(),
         "cpu features of torch": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
-        "gpu": _gpu(),
+        "gpu": gpu(),
         "compiler found": shutil.which("g++") or shutil.which("clang++") or "none",
         "backend wanted": envs.BACKEND,
         "accelerate disabled": envs.DISABLE,
