@@ -17,7 +17,7 @@ from pathlib import Path
 import machine_info
 import peers
 import torch
-from cpu_suite import ratio
+from timing import ratio
 from torch import nn
 
 import kan_fast

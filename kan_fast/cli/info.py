@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def gpu() -> str:
+    """The GPUs that torch sees, or why it sees none."""
     if not torch.cuda.is_available():
         built = torch.version.cuda or torch.version.hip
         return "none visible" if built else "none: this torch is a CPU build"

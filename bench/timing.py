@@ -1,0 +1,91 @@
+"""How a step is timed, and what else is measured of it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
+
+
+def step(model: torch.nn.Module, x: torch.Tensor) -> None:
+    """A training step without the optimizer: gradients of the input and of every parameter."""
+    for p in model.parameters():
+        p.grad = None
+    x.grad = None
+    y = model(x)
+    y.backward(torch.ones_like(y))
+
+
+def forward(model: torch.nn.Module, x: torch.Tensor) -> None:
+    """Inference."""
+    with torch.inference_mode():
+        model(x)
+
+
+def interleaved(
+    entrants: dict[str, Callable[[], None]], seconds: float, base: str
+) -> dict[str, list[float]]:
+    """Seconds of each run of each entrant; entry n of every list is from round n."""
+    for run in entrants.values():
+        for _ in range(3):
+            run()
+    times: dict[str, list[float]] = {name: [] for name in entrants}
+    # at least this many rounds, however slow an entrant is
+    fewest = 11
+    while len(times[base]) < fewest or sum(map(sum, times.values())) < seconds * len(times):
+        for name, run in entrants.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def ratio(times: list[float], base: list[float]) -> dict[str, float]:
+    """Median of per-round ratios, and the quartiles as spread."""
+    ratios = [t / b for t, b in zip(times, base, strict=True)]
+    low, median, high = statistics.quantiles(ratios, n=4)
+    return {"median": median, "low": low, "high": high}
+
+
+class _Operators(TorchDispatchMode):
+    """Counts operators that are not views."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += not function.is_view
+        return function(*args, **(kwargs or {}))
+
+
+def footprint(model: torch.nn.Module, x: torch.Tensor) -> dict[str, float]:
+    """Bytes saved for the backward beside parameters, peak extra bytes of a step, operators."""
+    own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
+    saved: dict[int, int] = {}
+
+    def keep(t: torch.Tensor) -> torch.Tensor:
+        storage = t.untyped_storage()
+        if storage.data_ptr() not in own:
+            saved[storage.data_ptr()] = storage.nbytes()
+        return t
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda t: t):
+        y = model(x)
+    # `y` lives until here, so that no address is used twice
+    total = sum(saved.values())
+    del y
+    with _Operators() as operators:
+        step(model, x)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        step(model, x)
+    now = peak = 0
+    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return {"saved_bytes": total, "peak_bytes": peak, "operators": operators.count}
