@@ -26,10 +26,10 @@ from kan_fast.baselines import same_parameter_widths
 
 def accuracy(model: torch.nn.Module, x: torch.Tensor) -> float:
     """Largest error of the outputs against the oracle in float64, over the largest output."""
+    widths = [layer.in_features for layer in model.layers] + [model.layers[-1].out_features]
     wide = peers.stack(
-        peers.Oracle, [layer.in_features for layer in model.layers] + [model.layers[-1].out_features],
-        grid_size=model.grid_size, spline_order=model.spline_order,
-    ).double()  # fmt: skip
+        peers.Oracle, widths, grid_size=model.grid_size, spline_order=model.spline_order
+    ).double()
     for ours, theirs in zip(model.layers, wide, strict=True):
         theirs.load_state_dict(ours.state_dict())
     few = x[:256].detach()

@@ -51,12 +51,14 @@ def step(model: nn.Module, points: torch.Tensor) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--seconds", type=float, default=2.0, help="per entrant, on average")
+    parser.add_argument("--no-peers", action="store_true", help="only kan_fast and the MLP")
     parser.add_argument("--json", type=Path, help="write the figures here")
     args = parser.parse_args()
     torch.manual_seed(0)
     points = torch.rand(1000, 2) * 1.9 - 0.95
     entrants = {"mlp": tanh_mlp(), "kan_fast": kan_fast.KAN(WIDTHS, GRID_SIZE)}
-    entrants |= peers.models(WIDTHS, GRID_SIZE)
+    if not args.no_peers:
+        entrants |= peers.models(WIDTHS, GRID_SIZE)
     for model in entrants.values():
         for _ in range(3):
             step(model, points)

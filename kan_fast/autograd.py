@@ -8,12 +8,13 @@ contractions as well, and a batch of `vmap` is more rows.
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function, forward_ad
 
+from kan_fast.kernels import Kernels
 from kan_fast.spec import BasisSpec
 from kan_fast.transforms import (
     in_transform,
@@ -24,22 +25,6 @@ from kan_fast.transforms import (
     vmap_over_rows,
     weight_tangents,
 )
-
-
-class Kernels(Protocol):
-    """The contractions of a backend; not differentiable themselves."""
-
-    def out(self, x, v, knots, spline_weight, spline_scaler, base_weight, basis, derivative):
-        """y of eq. 5."""
-
-    def in_weight(
-        self, x, u, v, knots, spline_weight, spline_scaler, base_weight, basis,
-        derivative_in, derivative_weight, need,
-    ):  # fmt: skip
-        """z of eq. 6 and S of eq. 7, unfolded to the parameters."""
-
-    def weight(self, x, u, v, knots, weight_shape, with_base, basis, derivative):
-        """S of eq. 7."""
 
 
 def _direct() -> bool:
@@ -128,13 +113,12 @@ class _Contraction(Function):
             return super().apply(*args)
         return super(Function, cls).apply(*args)
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
-        tensors = [t for t in inputs if t is None or isinstance(t, Tensor)]
-        ctx.save_for_backward(*tensors)
-        if forward_ad._current_level >= 0 or in_transform():
-            ctx.save_for_forward(*tensors)
-        ctx.rest = inputs[len(tensors) :]
+
+def _keep(ctx: Any, tensors: tuple, rest: tuple) -> None:
+    ctx.save_for_backward(*tensors)
+    if forward_ad._current_level >= 0 or in_transform():
+        ctx.save_for_forward(*tensors)
+    ctx.rest = rest
 
 
 class Out(_Contraction):
@@ -156,6 +140,10 @@ class Out(_Contraction):
         return kernels.out(
             x, v, knots, spline_weight, spline_scaler, base_weight, basis, derivative
         )
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        _keep(ctx, inputs[:6], inputs[6:])
 
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
@@ -221,6 +209,10 @@ class In(_Contraction):
         )[0]  # fmt: skip
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        _keep(ctx, inputs[:6], inputs[6:])
+
+    @staticmethod
     def backward(ctx: Any, q: Tensor) -> tuple[Tensor | None, ...]:
         x, u, knots, weight, scaler, base = saved_tensors(ctx)
         basis, kernels, d = ctx.rest
@@ -276,6 +268,10 @@ class Weight(_Contraction):
         derivative: int,
     ) -> tuple[Tensor, Tensor | None]:
         return kernels.weight(x, u, v, knots, weight_shape, with_base, basis, derivative)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
+        _keep(ctx, inputs[:4], inputs[4:])
 
     @staticmethod
     def backward(ctx: Any, spline: Tensor, base: Tensor | None) -> tuple[Tensor | None, ...]:

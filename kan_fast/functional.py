@@ -22,7 +22,8 @@ from kan_fast.spec import ACTIVATIONS, MAX_SPLINE_ORDER, BasisSpec, Plan, Proble
 
 
 @functools.cache
-def _basis(spline_order: int, activation: str) -> BasisSpec:
+def basis_of(spline_order: int, activation: str) -> BasisSpec:
+    """The same object for the same arguments."""
     return BasisSpec(spline_order, activation)
 
 
@@ -69,7 +70,7 @@ def _forward_levels() -> int:
     return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack)
 
 
-def _plain() -> bool:
+def plain() -> bool:
     """Whether nothing but a CPU call is going on: no tracing, no transform, no autocast."""
     return not (
         torch.compiler.is_compiling()
@@ -97,22 +98,25 @@ def plan_for(x: Tensor, spline_weight: Tensor, spline_order: int, backend: str =
     return _plan(device, dtype, spline_order, _transform(x), wanted)
 
 
-def _fits(
-    x: Tensor,
+def fits(
+    columns: int,
+    dtype: torch.dtype,
+    device: torch.device,
     knots: Tensor,
     spline_weight: Tensor,
     spline_scaler: Tensor | None,
     base_weight: Tensor | None,
     spline_order: int,
 ) -> bool:
-    """Whether `_check` has nothing to say: the same conditions, a microsecond on a small layer."""
+    """Whether `_check` has nothing to say of an input with so many columns: the same conditions in
+    a microsecond, which counts on a small layer.
+    """
     shape = spline_weight.shape
-    if len(shape) != 3 or not 0 <= spline_order < shape[2] or not x.shape:
+    if len(shape) != 3 or not 0 <= spline_order < shape[2]:
         return False
-    dtype, device = x.dtype, x.device
     edges = shape[:2]
     return (
-        x.shape[-1] == shape[1]
+        columns == shape[1]
         and knots.shape == (shape[1], shape[2] + spline_order + 1)
         and (spline_scaler is None or spline_scaler.shape == edges)
         and (base_weight is None or base_weight.shape == edges)
@@ -232,7 +236,7 @@ def kan_linear(
 
     Source: Liu et al., KAN: Kolmogorov-Arnold Networks, arXiv:2404.19756, eq. 2.10.
     """
-    if not torch.is_grad_enabled() and backend == "auto" and _plain():
+    if not torch.is_grad_enabled() and backend == "auto" and plain():
         y = packed.lookup(
             x, knots, spline_weight, spline_scaler, base_weight, spline_order, base_activation
         )
@@ -247,7 +251,10 @@ def kan_linear(
                 spline_order=spline_order, base_activation=base_activation, backend=backend,
             )  # fmt: skip
             return y.to(torch.get_autocast_dtype(device))
-    if not _fits(x, knots, spline_weight, spline_scaler, base_weight, spline_order):
+    columns = x.shape[-1] if x.dim() else -1
+    if not fits(
+        columns, x.dtype, x.device, knots, spline_weight, spline_scaler, base_weight, spline_order
+    ):
         _check(x, knots, spline_weight, spline_scaler, base_weight, spline_order)
     beside = None
     if not isinstance(base_activation, str):
@@ -267,7 +274,7 @@ def kan_linear(
         y = _traced(layer, spline_order, base_activation, backend)
     else:
         plan = plan_for(x, spline_weight, spline_order, backend)
-        y = BACKENDS[plan.backend].kan_linear(*layer, _basis(spline_order, base_activation))
+        y = BACKENDS[plan.backend].kan_linear(*layer, basis_of(spline_order, base_activation))
     if len(shape) != 2:
         y = y.reshape(*shape[:-1], spline_weight.shape[0])
     return y if beside is None else y + beside

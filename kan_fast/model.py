@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from kan_fast import stack
 from kan_fast.errors import ShapeError
 from kan_fast.layers import KANLinear
 
@@ -67,6 +68,10 @@ class KAN(nn.Module):
         Args:
             update_grid: move each layer's grid to its input first; see `KANLinear.update_grid`.
         """
+        if not update_grid:
+            y = stack.run(self.layers, x)
+            if y is not None:
+                return y
         for layer in self.layers:
             if update_grid:
                 layer.update_grid(x)

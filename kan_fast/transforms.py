@@ -15,9 +15,11 @@ _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 def saved_tensors(ctx: Any) -> tuple[Tensor | None, ...]:
     """The saved tensors, out of the wrappers of a torch.func.vjp that has ended."""
     tensors = ctx.saved_tensors
-    if in_transform() or not any(t is not None and _is_wrapped(t) for t in tensors):
-        return tensors
-    return tuple(_unwrap(t) for t in tensors)
+    if not in_transform():
+        for t in tensors:
+            if t is not None and _is_wrapped(t):
+                return tuple(_unwrap(t) for t in tensors)
+    return tensors
 
 
 def _unwrap(tensor: Tensor | None) -> Tensor | None:

@@ -11,10 +11,15 @@ from torch import Tensor
 from kan_fast import reference
 from kan_fast.spec import BasisSpec
 
+_is_batched = torch._C._functorch.is_legacy_batchedtensor
+
 
 def is_batched(*tensors: Tensor | None) -> bool:
     """Whether one of them is a batch of the older vmap."""
-    return any(t is not None and torch._C._functorch.is_legacy_batchedtensor(t) for t in tensors)
+    for t in tensors:
+        if t is not None and _is_batched(t):
+            return True
+    return False
 
 
 def _features(

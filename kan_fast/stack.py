@@ -1,0 +1,171 @@
+"""A whole stack of layers as one autograd node: for small networks a node costs more than a layer.
+
+The kernels are those of single layers. With `create_graph` the stack becomes layers again, whose
+values are known already, so every derivative that a layer has, a stack has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd import Function
+
+from kan_fast.activations import known_activation
+from kan_fast.autograd import Out
+from kan_fast.backends import native
+from kan_fast.functional import basis_of, fits, plain, plan_for
+from kan_fast.kernels import Kernels
+from kan_fast.layers import KANLinear
+from kan_fast.spec import BasisSpec
+
+#: knots, spline_weight, spline_scaler, base_weight
+_PER_LAYER = 4
+
+
+class _Recorded:
+    """Kernels whose first forward is known."""
+
+    def __init__(self, kernels: Kernels, value: Tensor) -> None:
+        self.value: Tensor | None = value
+        self.kernels = kernels
+        self.in_weight = kernels.in_weight
+        self.weight = kernels.weight
+
+    def out(self, *args: Any) -> Tensor:
+        value, self.value = self.value, None
+        return self.kernels.out(*args) if value is None else value
+
+
+class _Stack(Function):
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, bases: Sequence[BasisSpec], kernels: Kernels, *parameters: Tensor
+    ) -> Tensor:
+        inputs = []
+        for n, basis in enumerate(bases):
+            inputs.append(x)
+            x = kernels.out(x, None, *parameters[_PER_LAYER * n :][:_PER_LAYER], basis, 0)
+        # the inputs of the layers are the only activations that are kept
+        ctx.save_for_backward(*inputs, *parameters)
+        ctx.bases = bases
+        ctx.kernels = kernels
+        return x
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        saved = ctx.saved_tensors
+        inputs, parameters = saved[: len(ctx.bases)], saved[len(ctx.bases) :]
+        need_x, _, _, *need = ctx.needs_input_grad
+        need = _wanted(ctx, parameters, need)
+        if torch.is_grad_enabled():
+            return _again(ctx, inputs, parameters, u, need_x, need)
+        gradients: list[Tensor | None] = [None] * len(parameters)
+        for n in range(len(inputs) - 1, -1, -1):
+            at = slice(_PER_LAYER * n + 1, _PER_LAYER * (n + 1))
+            u, *gradients[at] = ctx.kernels.in_weight(
+                inputs[n], u, None, *parameters[_PER_LAYER * n :][:_PER_LAYER], ctx.bases[n], 1, 0,
+                (n > 0 or need_x, *need[at]),
+            )  # fmt: skip
+        return u, None, None, *gradients
+
+
+def _wanted(ctx: Any, parameters: Sequence[Tensor | None], need: list[bool]) -> list[bool]:
+    """What of `need` this pass of the engine wants: torch.autograd.grad(u, x) wants none."""
+    # next_functions has an entry for each tensor; the first is x
+    functions = iter(ctx.next_functions[1:])
+    for t, needed in zip(parameters, need, strict=True):
+        function = None if t is None else next(functions)[0]
+        if not needed or function is None:
+            continue
+        try:
+            if torch._C._will_engine_execute_node(function):
+                return need
+        except RuntimeError:  # torch does not say so of a leaf that it was asked for
+            return need
+    return [False] * len(need)
+
+
+def _again(
+    ctx: Any,
+    inputs: Sequence[Tensor],
+    parameters: Sequence[Tensor | None],
+    u: Tensor,
+    need_x: bool,
+    need: list[bool],
+) -> tuple[Tensor | None, ...]:
+    """The gradients as functions that can be differentiated: through the layers one by one."""
+    # a parameter may serve twice: each place has a name of its own
+    aliases = [None if t is None else t.view_as(t) for t in parameters]
+    at = inputs[0].view_as(inputs[0])
+    y = at
+    # nobody reads the values of the last layer, only its derivatives
+    values = [*[h.detach() for h in inputs[1:]], torch.empty_like(u)]
+    for n, (basis, value) in enumerate(zip(ctx.bases, values, strict=True)):
+        layer = aliases[_PER_LAYER * n :][:_PER_LAYER]
+        y = Out.apply(y, None, *layer, basis, _Recorded(ctx.kernels, value), 0)
+    wanted = [at] * need_x + [t for t, needed in zip(aliases, need, strict=True) if needed]
+    found = iter(torch.autograd.grad(y, wanted, u, create_graph=True) if wanted else ())
+    gradients = [next(found) if needed else None for needed in (need_x, *need)]
+    return gradients[0], None, None, *gradients[1:]
+
+
+def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
+    """The layers on `x` as one node, or None where something needs them one by one.
+
+    Hooks, subclasses, parametrised weights, activations that are not the kernels', other backends
+    and torch's transforms do.
+    """
+    if x.dim() != 2 or x.dtype not in (torch.float32, torch.float64):
+        return None
+    if not torch.is_grad_enabled() or not plain() or _global_hooks():
+        return None
+    bases = []
+    parameters: list[Tensor | None] = []
+    width, dtype, device = x.shape[1], x.dtype, x.device
+    highest = 0
+    for layer in layers:
+        if type(layer) is not KANLinear or _hooks(layer):
+            return None
+        activation = known_activation(
+            layer._modules.get("base_activation") or layer.base_activation
+        )
+        own = layer._parameters
+        if not isinstance(activation, str) or "spline_weight" not in own:
+            return None
+        tensors = (
+            layer._buffers["grid"],
+            own["spline_weight"],
+            own.get("spline_scaler"),
+            own.get("base_weight"),
+        )
+        if not fits(width, dtype, device, *tensors, layer.spline_order):
+            return None
+        bases.append(basis_of(layer.spline_order, activation))
+        parameters += tensors
+        width = tensors[1].shape[0]
+        highest = max(highest, layer.spline_order)
+    if plan_for(x, parameters[1], highest).backend != "native":
+        return None
+    return super(Function, _Stack).apply(x, tuple(bases), native, *parameters)
+
+
+def _hooks(layer: torch.nn.Module) -> bool:
+    return bool(
+        layer._forward_hooks
+        or layer._forward_pre_hooks
+        or layer._backward_hooks
+        or layer._backward_pre_hooks
+    )
+
+
+def _global_hooks() -> bool:
+    m = torch.nn.modules.module
+    return bool(
+        m._global_forward_hooks
+        or m._global_forward_pre_hooks
+        or m._global_backward_hooks
+        or m._global_backward_pre_hooks
+    )
