@@ -64,8 +64,8 @@ inline BlockSizes block_sizes(const LayerArgs<T>& layer, int64_t rows, int64_t o
       int64_t(table.num_basis + 1) * size.padded * sizeof(T) * weight_copies;
   size.in_block = static_cast<int>(
       min64(inputs, clamp_int(static_cast<int>(kWeightBytes / row_of_weights), 1, kMostInputs)));
-  // a bucket needs some 25 rows to pay for loading its weight rows
-  int rows_wanted = clamp_int(25 * (table.num_cells - 2 * table.order), 128, kMostRows);
+  // a bucket needs some 50 rows to pay for loading its weight rows and leaving its loop
+  int rows_wanted = clamp_int(50 * (table.num_cells - 2 * table.order), 256, kMostRows);
   if (rows_of_outputs)
     rows_wanted =
         clamp_int(static_cast<int>(kRowBytes / (size.padded * sizeof(T))), 64, rows_wanted);

@@ -1,9 +1,11 @@
 // z[r,i]   = sum_o u[r,o] sum_g W[o,i,g] b_g^(d_in)(x[r,i])                   (docs/math.md, eq. 6)
 // S[o,i,g] = sum_r u[r,o] v[r,i] b_g^(d_weight)(x[r,i])                       (docs/math.md, eq. 7)
 //
-// Both from the same loads: inside a bucket the weight rows and the rows of S sit in registers, and
-// one load of u feeds order + 2 multiply-adds for S and as many for z. A task owns its inputs, so
-// nothing is shared between threads and sums are always taken in the same order.
+// Inside a bucket all rows share their weight rows and their rows of S. S sums rows, so a tile of its
+// outputs sits in registers while rows stream by. z sums outputs, so a few rows keep a dot product
+// with every active weight row in registers while outputs stream by: each load of a weight serves
+// those rows, and the basis multiplies the finished dot products. A task owns its inputs, so nothing
+// is shared between threads and sums are always taken in the same order.
 #pragma once
 
 #include "block.h"
@@ -15,73 +17,102 @@ struct ContractInWeight {
   using X = Vec<T, kBytes>;
   using V = typename X::V;
   static constexpr int kLanes = X::kLanes;
-  static constexpr int kTile = clamp_int((kRegisters - 3) / (2 * kWindow + 4), 1, 4);
+  // vectors of outputs whose sums of S are in registers at once
+  static constexpr int kTile = clamp_int((kRegisters - 2) / (kWindow + 2), 1, 4);
+  // rows whose dot products are in registers at once
+  static constexpr int kRowGroup = clamp_int((kRegisters - 1) / (kWindow + 2), 1, 4);
 
-  // One input, kNumVectors vectors of outputs: S += ..., and lane-wise partial sums of z.
-  template <int kNumVectors, bool kIn, bool kWeight>
-  static void tile(const Stage<T>& stage, const T* w, T* s /* both [num_basis + 1, ld] */, int ld,
-                   int num_basis, const T* u, int64_t u_stride, bool first,
-                   T* z_lanes /* [capacity, kLanes] */) {
-    V base_w[kNumVectors], base_s[kNumVectors];
-    for (int n = 0; n < kNumVectors; ++n) {
-      base_s[n] = V{};
-      base_w[n] = kIn ? X::load(w + num_basis * ld + n * kLanes) : V{};
-    }
-    const int capacity = stage.capacity;
+  // S += ... for one input and kNumVectors vectors of outputs.
+  template <int kNumVectors>
+  static void weight_tile(const Stage<T>& stage, T* s /* [num_basis + 1, ld] */, int ld,
+                          int num_basis, const T* u, int64_t u_stride) {
+    const int64_t capacity = stage.capacity;
+    const int* permutation = stage.permutation;
+    const int* place = stage.place;
+    const T* values = stage.values;
+    V base[kNumVectors] = {};
     for (int b = 0; b < stage.num_buckets; ++b) {
       const Bucket bucket = stage.buckets[b];
-      V weight[kWindow][kNumVectors], sum[kWindow][kNumVectors];
-      for (int m = 0; m < kWindow; ++m)
-        for (int n = 0; n < kNumVectors; ++n) {
-          sum[m][n] = V{};
-          weight[m][n] = kIn ? X::load(w + (bucket.start + m) * ld + n * kLanes) : V{};
-        }
+      V sum[kWindow][kNumVectors] = {};
       for (int p = bucket.begin; p < bucket.end; ++p) {
-        const T* row = u + stage.permutation[p] * u_stride;
+        const T* row = u + permutation[p] * u_stride;
+        const T* value = values + place[p];
         V g[kNumVectors];
         for (int n = 0; n < kNumVectors; ++n) g[n] = X::load(row + n * kLanes);
-        if (kWeight) {
-          const T* value = stage.values + stage.place[p];
-          for (int m = 0; m < kWindow; ++m)
-            for (int n = 0; n < kNumVectors; ++n) sum[m][n] += value[m * capacity] * g[n];
-          for (int n = 0; n < kNumVectors; ++n) base_s[n] += value[kWindow * capacity] * g[n];
-        }
-        if (kIn) {
-          const T* value = stage.values_in + stage.place[p];
-          V z = V{};
-          for (int n = 0; n < kNumVectors; ++n) {
-            V slope = value[kWindow * capacity] * base_w[n];
-            for (int m = 0; m < kWindow; ++m) slope += value[m * capacity] * weight[m][n];
-            z += slope * g[n];
-          }
-          T* lanes = z_lanes + int64_t(p) * kLanes;
-          X::store(lanes, first ? z : X::load(lanes) + z);
-        }
-      }
-      if (kWeight)
         for (int m = 0; m < kWindow; ++m)
-          for (int n = 0; n < kNumVectors; ++n) {
-            T* at = s + (bucket.start + m) * ld + n * kLanes;
-            X::store(at, X::load(at) + sum[m][n]);
-          }
-    }
-    if (kWeight)
-      for (int n = 0; n < kNumVectors; ++n) {
-        T* at = s + num_basis * ld + n * kLanes;
-        X::store(at, X::load(at) + base_s[n]);
+          for (int n = 0; n < kNumVectors; ++n) sum[m][n] += value[m * capacity] * g[n];
+        for (int n = 0; n < kNumVectors; ++n) base[n] += value[kWindow * capacity] * g[n];
       }
+      for (int m = 0; m < kWindow; ++m)
+        for (int n = 0; n < kNumVectors; ++n) {
+          T* at = s + (bucket.start + m) * ld + n * kLanes;
+          X::store(at, X::load(at) + sum[m][n]);
+        }
+    }
+    for (int n = 0; n < kNumVectors; ++n) {
+      T* at = s + num_basis * ld + n * kLanes;
+      X::store(at, X::load(at) + base[n]);
+    }
   }
 
-  template <bool kIn, bool kWeight>
-  static void tiles(const Stage<T>& stage, const T* w, T* s, int ld, int num_basis, const T* u,
-                    int64_t u_stride, T* z_lanes) {
+  static void weight_tiles(const Stage<T>& stage, T* s, int ld, int num_basis, const T* u,
+                           int64_t u_stride) {
     int from = 0;
     for (; from + kTile * kLanes <= ld; from += kTile * kLanes)
-      tile<kTile, kIn, kWeight>(stage, w + from, s + from, ld, num_basis, u + from, u_stride,
-                                from == 0, z_lanes);
+      weight_tile<kTile>(stage, s + from, ld, num_basis, u + from, u_stride);
+    if constexpr (kTile > 2)
+      for (; from + 2 * kLanes <= ld; from += 2 * kLanes)
+        weight_tile<2>(stage, s + from, ld, num_basis, u + from, u_stride);
     for (; from < ld; from += kLanes)
-      tile<1, kIn, kWeight>(stage, w + from, s + from, ld, num_basis, u + from, u_stride, from == 0,
-                            z_lanes);
+      weight_tile<1>(stage, s + from, ld, num_basis, u + from, u_stride);
+  }
+
+  // Lane-wise sums of z for kRows rows of one cell, at the places from p on.
+  template <int kRows>
+  static KAN_INLINE void in_rows(const Stage<T>& stage, int p, const T* w /* of the cell */,
+                                 const T* base_w, int ld, const T* u, int64_t u_stride,
+                                 T* z_lanes /* [capacity, kLanes] */) {
+    const T* row[kRows];
+    for (int r = 0; r < kRows; ++r) row[r] = u + stage.permutation[p + r] * u_stride;
+    V dot[kWindow + 1][kRows] = {};
+    for (int o = 0; o < ld; o += kLanes) {
+      V g[kRows];
+      for (int r = 0; r < kRows; ++r) g[r] = X::load(row[r] + o);
+      for (int m = 0; m < kWindow; ++m) {
+        const V weight = X::load(w + m * int64_t(ld) + o);
+        for (int r = 0; r < kRows; ++r) dot[m][r] += weight * g[r];
+      }
+      const V weight = X::load(base_w + o);
+      for (int r = 0; r < kRows; ++r) dot[kWindow][r] += weight * g[r];
+    }
+    const int64_t capacity = stage.capacity;
+    for (int r = 0; r < kRows; ++r) {
+      const T* value = stage.values_in + stage.place[p + r];
+      V z = value[0] * dot[0][r];
+      for (int m = 1; m <= kWindow; ++m) z += value[m * capacity] * dot[m][r];
+      X::store(z_lanes + int64_t(p + r) * kLanes, z);
+    }
+  }
+
+  static void in_all_rows(const Stage<T>& stage, const T* w /* [num_basis + 1, ld] */, int ld,
+                          int num_basis, const T* u, int64_t u_stride, T* z_lanes) {
+    const T* base_w = w + int64_t(num_basis) * ld;
+    for (int b = 0; b < stage.num_buckets; ++b) {
+      const Bucket bucket = stage.buckets[b];
+      const T* of_cell = w + int64_t(bucket.start) * ld;
+      int p = bucket.begin;
+      if (bucket.end - p < kRowGroup) {
+        for (; p < bucket.end; ++p)
+          in_rows<1>(stage, p, of_cell, base_w, ld, u, u_stride, z_lanes);
+        continue;
+      }
+      for (; p + kRowGroup <= bucket.end; p += kRowGroup)
+        in_rows<kRowGroup>(stage, p, of_cell, base_w, ld, u, u_stride, z_lanes);
+      // the last group takes rows along that are done: the same numbers once more
+      if (p < bucket.end)
+        in_rows<kRowGroup>(stage, bucket.end - kRowGroup, of_cell, base_w, ld, u, u_stride,
+                           z_lanes);
+    }
   }
 
   // z[permutation[p]] = sum of lanes of place p
@@ -173,17 +204,13 @@ struct ContractInWeight {
                 layer.v != nullptr ? v_block + int64_t(il) * size.capacity : nullptr,
                 args.derivative_weight, args.derivative_in, scratch, stage);
             const int64_t at = int64_t(il) * (num_basis + 1) * ld;
-            if (need_in && need_weight)
-              tiles<true, true>(stage, w + at, s + at, ld, num_basis, u, u_stride, z_lanes);
-            else if (need_in)
-              tiles<true, false>(stage, w + at, s + at, ld, num_basis, u, u_stride, z_lanes);
-            else
-              tiles<false, true>(stage, w + at, s + at, ld, num_basis, u, u_stride, z_lanes);
+            if (need_weight) weight_tiles(stage, s + at, ld, num_basis, u, u_stride);
             // a non-finite input has no cell: every coefficient of its edges loses its gradient
             if (need_weight && stage.poisoned)
               for (int64_t n = 0; n < int64_t(num_basis + 1) * ld; ++n) s[at + n] = T(NAN);
-            if (need_in)
-              scatter_sums(z_lanes, stage.permutation, rows, z_block + int64_t(il) * size.capacity);
+            if (!need_in) continue;
+            in_all_rows(stage, w + at, ld, num_basis, u, u_stride, z_lanes);
+            scatter_sums(z_lanes, stage.permutation, rows, z_block + int64_t(il) * size.capacity);
           }
           if (need_in)
             scatter_inputs(z_block, size.capacity, rows, block.num_inputs, out == 0,

@@ -40,16 +40,21 @@ struct ContractOut {
                    int num_basis, T* sums /* [rows, kNumVectors * kLanes] */) {
     V base[kNumVectors];
     for (int n = 0; n < kNumVectors; ++n) base[n] = X::load(w + num_basis * ld + n * kLanes);
-    const int capacity = stage.capacity;
-    for (int b = 0; b < stage.num_buckets; ++b) {
+    // local copies: stores to `sums` might change the stage, as far as the compiler knows
+    const int64_t capacity = stage.capacity;
+    const int* permutation = stage.permutation;
+    const int* place = stage.place;
+    const T* values = stage.values;
+    const int num_buckets = stage.num_buckets;
+    for (int b = 0; b < num_buckets; ++b) {
       const Bucket bucket = stage.buckets[b];
       V weight[kWindow][kNumVectors];
       for (int m = 0; m < kWindow; ++m)
         for (int n = 0; n < kNumVectors; ++n)
           weight[m][n] = X::load(w + (bucket.start + m) * ld + n * kLanes);
       for (int p = bucket.begin; p < bucket.end; ++p) {
-        T* row = sums + stage.permutation[p] * (kNumVectors * kLanes);
-        const T* value = stage.values + stage.place[p];
+        T* row = sums + int64_t(permutation[p]) * (kNumVectors * kLanes);
+        const T* value = values + place[p];
         V sum[kNumVectors];
         for (int n = 0; n < kNumVectors; ++n)
           sum[n] = value[kWindow * capacity] * base[n] + (kFirst ? V{} : X::load(row + n * kLanes));

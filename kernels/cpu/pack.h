@@ -126,9 +126,16 @@ inline void unfold_gradients(const InWeightArgs<T>& args, const WeightBlock& blo
     if (args.grad_spline_weight == nullptr && args.grad_spline_scaler == nullptr) continue;
     for (int il = 0; il < block.num_inputs; ++il)
       transpose(packed + il * next_input + ob, ld, num_basis, width, tile + il * num_basis, run);
-    for (int l = 0; l < width; ++l)
+    for (int l = 0; l < width; ++l) {
+      // the run of an output is far from the one before: ask for that of the next tile
+      const int64_t next = (edge + (l + kPackOutputs) * I) * num_basis;
+      for (int n = 0; n < run; n += 64 / int(sizeof(T))) {
+        __builtin_prefetch(layer.spline_weight + next + n);
+        __builtin_prefetch(args.grad_spline_weight + next + n, 1);
+      }
       for (int il = 0; il < block.num_inputs; ++il)
         unfold_edge(args, edge + l * I + il, tile + l * run + il * num_basis);
+    }
   }
 }
 
