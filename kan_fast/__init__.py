@@ -10,6 +10,7 @@ from kan_fast.errors import (
 )
 from kan_fast.functional import kan_linear
 from kan_fast.layers import KANLinear
+from kan_fast.lazy import LazyKANLinear
 from kan_fast.model import KAN
 from kan_fast.version import __version__
 
@@ -20,6 +21,7 @@ __all__ = [
     "DtypeError",
     "GridError",
     "KANLinear",
+    "LazyKANLinear",
     "Report",
     "ShapeError",
     "__version__",

@@ -286,23 +286,35 @@ _KERNEL_DTYPES = (torch.float32, torch.float64)
 _HALF_DTYPES = (torch.bfloat16, torch.float16)
 
 
-def _traced(
-    layer: tuple[Tensor | None, ...], spline_order: int, activation: str, backend: str
-) -> Tensor:
-    """The layer inside a graph: one operator, or the oracle's where no kernel runs or to export."""
-    x = layer[0]
+def _traced_kernel(x: Tensor, spline_order: int, backend: str = "auto") -> bool:
+    """Whether the layer becomes an operator of the graph that is being traced."""
     wanted = envs.BACKEND if backend == "auto" else backend
-    kernel = (
+    return (
         _HAS_KERNELS
         and x.device.type == "cpu"
+        and x.dtype in (*_KERNEL_DTYPES, *_HALF_DTYPES)
         and spline_order <= MAX_SPLINE_ORDER
         and wanted != "reference"
         and not torch.compiler.is_exporting()
         and not torch._C._are_functorch_transforms_active()
     )
-    if kernel and x.dtype in _KERNEL_DTYPES:
+
+
+def has_kernel(x: Tensor, spline_weight: Tensor, spline_order: int) -> bool:
+    """Whether a layer on an input like `x` runs a kernel, rather than plain torch operators."""
+    if torch.compiler.is_compiling():
+        return _traced_kernel(x, spline_order)
+    return plan_for(x, spline_weight, spline_order).backend != "reference"
+
+
+def _traced(
+    layer: tuple[Tensor | None, ...], spline_order: int, activation: str, backend: str
+) -> Tensor:
+    """The layer inside a graph: one operator, or the oracle's where no kernel runs or to export."""
+    x = layer[0]
+    if not _traced_kernel(x, spline_order, backend):
+        return reference.kan_linear(*layer, BasisSpec(spline_order, activation))
+    if x.dtype in _KERNEL_DTYPES:
         return kan_linear_op(*layer, spline_order, activation)
-    if kernel and x.dtype in _HALF_DTYPES:
-        wide = [t if t is None else t.float() for t in layer]
-        return kan_linear_op(*wide, spline_order, activation).to(x.dtype)
-    return reference.kan_linear(*layer, BasisSpec(spline_order, activation))
+    wide = [t if t is None else t.float() for t in layer]
+    return kan_linear_op(*wide, spline_order, activation).to(x.dtype)

@@ -247,4 +247,4 @@ def robust_knots(
         step = (inner[-1] - inner[0]) / grid_size
         outer = torch.arange(1, spline_order + 1, device=x.device) * step
         columns.append(torch.cat([inner[0] - outer.flip(0), inner, inner[-1] + outer]))
-    return torch.stack(columns)
+    return torch.stack(columns) if columns else x.new_empty(0, grid_size + 2 * spline_order + 1)

@@ -21,8 +21,8 @@ class KANLinear(nn.Module):
     """A KAN layer: a learnable spline plus a weighted base activation on every edge.
 
     Args:
-        in_features: size of the last dimension of the input.
-        out_features: size of the last dimension of the output.
+        in_features: size of the last dimension of the input, >= 0.
+        out_features: size of the last dimension of the output, >= 0.
         grid_size: number of intervals in `grid_range`, >= 1.
         spline_order: polynomial degree of the pieces, 0..7.
         scale_noise: size of the random splines at the start.
@@ -62,9 +62,9 @@ class KANLinear(nn.Module):
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
-        if in_features < 1 or out_features < 1:
+        if in_features < 0 or out_features < 0:
             raise ShapeError(
-                "KANLinear: in_features and out_features must be at least 1, got "
+                "KANLinear: in_features and out_features must not be negative, got "
                 f"in_features={in_features}, out_features={out_features}"
             )
         if not 0 <= spline_order <= MAX_SPLINE_ORDER:
@@ -130,6 +130,8 @@ class KANLinear(nn.Module):
         noise = (noise - 0.5) * (self.scale_noise / self.grid_size)
         # least-norm splines through the noise at the knots; the grid is the same for all inputs
         knots = self.grid[:1].double()
+        if knots.numel() == 0:
+            knots = knots.new_zeros(1, knots.shape[1])  # no inputs: nothing to fit
         inner = knots.T[self.spline_order : knots.shape[1] - self.spline_order]
         at_knots = bspline_basis(inner, knots, self.spline_order)[:, 0]
         if knots.device.type != "meta":
@@ -189,7 +191,7 @@ class KANLinear(nn.Module):
                 f"update_grid: x must be a floating-point tensor, got {x.dtype}; call x.float()"
             )
         # half precision cannot place knots: work in float32 at least, round at the end
-        rows = x.reshape(-1, self.in_features)
+        rows = x.reshape(math.prod(x.shape[:-1]), self.in_features)
         rows = rows.to(torch.promote_types(self.grid.dtype, torch.float32))
         grids.check_data(rows, self.num_basis, robust)
         place, fit = (
@@ -253,12 +255,13 @@ class KANLinear(nn.Module):
 
         Source: Liu et al., KAN: Kolmogorov-Arnold Networks, arXiv:2404.19756, eq. 2.17 to 2.20.
         """
-        rows = x.reshape(-1, x.shape[-1]) if x.dim() else x
-        if x.dim() < 1 or x.shape[-1] != self.in_features or rows.shape[0] == 0:
+        count = math.prod(x.shape[:-1])
+        if x.dim() < 1 or x.shape[-1] != self.in_features or count == 0:
             raise ShapeError(
                 "activation_regularization_loss: x must have shape [..., in_features="
                 f"{self.in_features}] and at least one row, got {list(x.shape)}"
             )
+        rows = x.reshape(count, self.in_features)
         return edge_penalty(self, rows, size, regularize_activation, regularize_entropy)
 
     def regularization_loss(

@@ -177,15 +177,32 @@ def test_new_dimensions_and_zero_rows() -> None:
     assert layer(torch.rand(0, 3)).shape == (0, 2)
 
 
-def test_under_the_compiler_its_own_forward_is_traced(monkeypatch) -> None:
-    layer = VendoredKANLinear(3, 2)
-    x = torch.rand(4, 3)
-    y = layer(x)
-    kan_fast.accelerate(layer)
-    compiled = torch.compile(layer, backend="eager", fullgraph=True)
-    calls = native_calls(monkeypatch)
-    assert torch.equal(compiled(x), y)
-    assert calls == []
+def test_under_the_compiler_a_layer_is_one_operator(monkeypatch) -> None:
+    model = nn.Sequential(VendoredKANLinear(3, 4), VendoredKANLinear(4, 2))
+    x = torch.rand(6, 3, requires_grad=True)
+    parameters = [x, *model.parameters()]
+    y = model(x)
+    expected = torch.autograd.grad(y.square().sum(), parameters)
+    kan_fast.accelerate(model)
+    targets = []
+
+    def look(graph: torch.fx.GraphModule, inputs: list) -> object:
+        targets.extend(str(n.target) for n in graph.graph.nodes if n.op == "call_function")
+        return graph.forward
+
+    torch.compile(model, backend=look, fullgraph=True)(x)
+    assert [t for t in targets if t.startswith("kan_fast")] == ["kan_fast.kan_linear.default"] * 2
+    assert not [t for t in targets if "aten" in t or "bmm" in t or "matmul" in t]
+    torch._dynamo.reset()
+    compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x), y)
+    found = torch.autograd.grad(compiled(x).square().sum(), parameters)
+    for f, e in zip(found, expected, strict=True):
+        torch.testing.assert_close(f, e, rtol=1e-4, atol=1e-6)
+    # a graph to export holds torch's own operators
+    exported = torch.export.export(model, (x,))
+    assert "kan_fast" not in str(exported.graph)
+    torch.testing.assert_close(exported.module()(x), y)
 
 
 def test_disable(monkeypatch) -> None:

@@ -34,8 +34,8 @@ def test_state_is_efficient_kan_s() -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
-        ({"in_features": 0}, ShapeError),
-        ({"out_features": 0}, ShapeError),
+        ({"in_features": -1}, ShapeError),
+        ({"out_features": -1}, ShapeError),
         ({"grid_size": 0}, GridError),
         ({"spline_order": 8}, ShapeError),
         ({"spline_order": -1}, ShapeError),
@@ -48,6 +48,27 @@ def test_state_is_efficient_kan_s() -> None:
 def test_refused_constructions(arguments: dict, error: type) -> None:
     with pytest.raises(error, match="got"):
         kan_fast.KANLinear(**({"in_features": 3, "out_features": 2} | arguments))
+
+
+@pytest.mark.filterwarnings("ignore:Initializing zero-element tensors:UserWarning")
+@pytest.mark.parametrize("sizes", [(0, 3), (3, 0), (0, 0)], ids=str)
+def test_layers_without_inputs_or_outputs(sizes: tuple[int, int]) -> None:
+    # nn.Linear takes them, and so does everything that a layer offers
+    layer = kan_fast.KANLinear(*sizes)
+    x = torch.rand(2, 9, sizes[0], requires_grad=True)
+    y = layer(x)
+    assert y.shape == (2, 9, sizes[1]) and y.eq(0).all()
+    y.sum().backward()
+    assert x.grad.shape == x.shape and all(p.grad.shape == p.shape for p in layer.parameters())
+    layer.update_grid(x)
+    layer.update_grid(x, robust=True)
+    layer.refine(7)
+    assert layer.regularization_loss() == 0
+    for size in ("l1", "std"):
+        assert layer.activation_regularization_loss(x, size=size) == 0
+    with torch.no_grad():
+        assert layer(x[0, :1]).shape == (1, sizes[1])
+    assert kan_fast.KAN([sizes[0], sizes[1], 2])(x).shape == (2, 9, 2)
 
 
 def test_a_kan_needs_two_widths() -> None:
@@ -212,3 +233,27 @@ def test_a_custom_activation_is_trained_with() -> None:
     layer(torch.rand(4, 3)).sum().backward()
     assert layer.base_activation.scale.grad is not None
     assert layer.base_weight.grad is not None
+
+
+@pytest.mark.parametrize("standalone", [True, False])
+def test_a_lazy_layer_takes_its_width_from_the_first_input(standalone: bool) -> None:
+    options = {"grid_size": 4, "enable_standalone_scale_spline": standalone}
+    lazy = kan_fast.LazyKANLinear(3, dtype=torch.float64, **options)
+    assert lazy.has_uninitialized_params()
+    x = torch.rand(7, 5, dtype=torch.float64) - 0.5
+    torch.manual_seed(1)
+    y = lazy(x)
+    torch.manual_seed(1)
+    layer = kan_fast.KANLinear(5, 3, dtype=torch.float64, **options)
+    assert type(lazy) is kan_fast.KANLinear and lazy.in_features == 5
+    assert torch.equal(y, layer(x))
+    y.sum().backward()
+    assert all(p.grad is not None for p in lazy.parameters())
+
+
+def test_a_lazy_layer_loads_a_checkpoint_before_its_first_input() -> None:
+    layer = kan_fast.KANLinear(5, 3)
+    lazy = kan_fast.LazyKANLinear(3)
+    lazy.load_state_dict(copy.deepcopy(layer).state_dict())
+    x = torch.rand(7, 5) - 0.5
+    assert torch.equal(lazy(x), layer(x)) and type(lazy) is kan_fast.KANLinear
