@@ -90,6 +90,9 @@ def models(
     if path:
         layer = load_efficient_kan(path)
         makers["efficient-kan"] = lambda: stack(layer, widths, **options)
+        makers["accelerated efficient-kan"] = lambda: kan_fast.accelerate(
+            stack(layer, widths, **options), strict=True
+        )
         if compiled:
             makers["compiled efficient-kan"] = lambda: torch.compile(
                 stack(layer, widths, **options)

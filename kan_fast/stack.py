@@ -15,7 +15,7 @@ from torch.autograd import Function
 
 from kan_fast.activations import known_activation
 from kan_fast.autograd import Out
-from kan_fast.backends import native
+from kan_fast.backends import native, packed
 from kan_fast.functional import basis_of, fits, plain, plan_for
 from kan_fast.kernels import Kernels
 from kan_fast.layers import KANLinear
@@ -120,8 +120,10 @@ def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
     """
     if x.dim() != 2 or x.dtype not in (torch.float32, torch.float64):
         return None
-    if not torch.is_grad_enabled() or not plain() or _global_hooks():
+    if not plain() or _global_hooks():
         return None
+    if not torch.is_grad_enabled():
+        return _infer(layers, x) if x.shape[0] <= packed.MOST_ROWS else None
     bases = []
     parameters: list[Tensor | None] = []
     width, dtype, device = x.shape[1], x.dtype, x.device
@@ -150,6 +152,24 @@ def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
     if plan_for(x, parameters[1], highest).backend != "native":
         return None
     return super(Function, _Stack).apply(x, tuple(bases), native, *parameters)
+
+
+def _infer(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
+    """A few rows without gradients, straight to the packed weights of each layer."""
+    for layer in layers:
+        if type(layer) is not KANLinear or _hooks(layer):
+            return None
+        own = layer._parameters
+        if "spline_weight" not in own:
+            return None
+        y = packed.lookup(
+            x, layer._buffers["grid"], own["spline_weight"], own.get("spline_scaler"),
+            own.get("base_weight"), layer.spline_order,
+            known_activation(layer._modules.get("base_activation") or layer.base_activation),
+        )  # fmt: skip
+        # the layer packs its weights, or does without
+        x = layer(x) if y is None else y
+    return x
 
 
 def _hooks(layer: torch.nn.Module) -> bool:

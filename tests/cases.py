@@ -66,3 +66,16 @@ def make_case(
         torch.randn(edges, dtype=dtype) if base else None,
         BasisSpec(spline_order, activation),
     )
+
+
+def strided(t: Tensor, how: str) -> Tensor:
+    """The same values under other strides."""
+    if how == "transposed":
+        return t.t().contiguous().t()
+    if how == "sliced":
+        return torch.stack([t, t + 1], dim=-1)[..., 0]
+    if how == "offset":
+        return torch.cat([t.new_zeros(1), t.flatten()])[1:].view(t.shape)
+    if how == "expanded":
+        return t[:1].expand(t.shape)  # stride 0: the first row again and again
+    return t

@@ -69,21 +69,19 @@ def lookup(
     entry = _entries.get(id(weight))
     if entry is None or entry.weight() is not weight or type(x) is not Tensor:
         return None
-    if x.dim() != 2 or x.dtype is not entry.dtype:
-        return None
-    rows, columns = x.shape
+    shape = x.shape
     in_features, out_features = entry.sizes
-    if not 0 < rows <= MOST_ROWS or columns != in_features or not x.is_cpu:
+    if len(shape) != 2 or shape[1] != in_features or not 0 < shape[0] <= MOST_ROWS:
         return None
-    if entry.spec != (spline_order, activation):
+    if x.dtype is not entry.dtype or not x.is_cpu or entry.spec != (spline_order, activation):
         return None
     try:
         if _state(knots, weight, scaler, base) != entry.state:
             return None
     except RuntimeError:
         return None
-    y = x.new_empty((rows, out_features))
-    fits = entry.packed.out(rows, x.data_ptr(), *x.stride(), y.data_ptr())
+    y = x.new_empty((shape[0], out_features))
+    fits = entry.packed.out(shape[0], x.data_ptr(), *x.stride(), y.data_ptr())
     return y if fits else None
 
 

@@ -30,28 +30,24 @@ struct ContractInWeight {
     const int* permutation = stage.permutation;
     const int* place = stage.place;
     const T* values = stage.values;
-    V base[kNumVectors] = {};
     for (int b = 0; b < stage.num_buckets; ++b) {
       const Bucket bucket = stage.buckets[b];
-      V sum[kWindow][kNumVectors] = {};
+      // the base's sum as well ends with the bucket: rows in the order of x are the worst order to
+      // add an activation in, whose sign follows x
+      V sum[kWindow + 1][kNumVectors] = {};
       for (int p = bucket.begin; p < bucket.end; ++p) {
         const T* row = u + permutation[p] * u_stride;
         const T* value = values + place[p];
         V g[kNumVectors];
         for (int n = 0; n < kNumVectors; ++n) g[n] = X::load(row + n * kLanes);
-        for (int m = 0; m < kWindow; ++m)
+        for (int m = 0; m <= kWindow; ++m)
           for (int n = 0; n < kNumVectors; ++n) sum[m][n] += value[m * capacity] * g[n];
-        for (int n = 0; n < kNumVectors; ++n) base[n] += value[kWindow * capacity] * g[n];
       }
-      for (int m = 0; m < kWindow; ++m)
+      for (int m = 0; m <= kWindow; ++m)
         for (int n = 0; n < kNumVectors; ++n) {
-          T* at = s + (bucket.start + m) * ld + n * kLanes;
+          T* at = s + (m < kWindow ? bucket.start + m : num_basis) * ld + n * kLanes;
           X::store(at, X::load(at) + sum[m][n]);
         }
-    }
-    for (int n = 0; n < kNumVectors; ++n) {
-      T* at = s + num_basis * ld + n * kLanes;
-      X::store(at, X::load(at) + base[n]);
     }
   }
 
