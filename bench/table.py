@@ -1,4 +1,4 @@
-"""A Markdown table of one run of a suite: python bench/table.py bench/results/FILE.json"""
+"""A Markdown table of one committed run: python bench/table.py bench/results/FILE.json"""
 
 from __future__ import annotations
 
@@ -7,22 +7,64 @@ import sys
 from pathlib import Path
 
 
+def _spread(ratio: dict[str, float] | None) -> str:
+    if ratio is None:
+        return "–"
+    return f"{ratio['median']:.3g} ({ratio['low']:.3g} to {ratio['high']:.3g})"
+
+
+def _lines(head: list[str], rows: list[list[str]]) -> str:
+    cells = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(row) + " |" for row in cells)
+
+
+def suite(result: dict) -> str:
+    """Rows of `cpu_suite.py` or `pinn.py`: median ratio to the MLP and its quartiles."""
+    names = list(dict.fromkeys(n for row in result["rows"] for n in row["over_mlp"]))
+    measure = result.get("measure", "step")
+    head = ["rows, widths, grid", f"MLP {measure}", *[f"{n} / MLP" for n in names]]
+    return _lines(
+        head,
+        [
+            [
+                row["shape"],
+                f"{row['mlp_seconds'] * 1e3:.2f} ms",
+                *[_spread(row["over_mlp"].get(n)) for n in names],
+            ]
+            for row in result["rows"]
+        ],
+    )
+
+
+def cases(result: dict) -> str:
+    """Rows of `cases.py`: one line an entrant."""
+    rows = []
+    for row in result["rows"]:
+        rows.append([row["case"], row["base"], f"{row['base_seconds'] * 1e3:.3g} ms", "1"])
+        rows += [["", n, "", _spread(r)] for n, r in row["over_base"].items()]
+    return _lines(["case", "entrant", "time", "over the first"], rows)
+
+
+def kernels(result: dict) -> str:
+    """Rows of `kernels.py`: each direction's time, rate and distance from the floor."""
+    head = ["layer"]
+    for name in ("forward", "backward"):
+        head += [f"{name} ms", "GFLOP/s", "GEMM's", "over floor"]
+    rows = []
+    for row in result["rows"]:
+        cells = [row["layer"]]
+        for name in ("forward", "backward"):
+            r = row[name]
+            cells += [f"{r['seconds'] * 1e3:.3f}", f"{r['gflops']:.0f}"]
+            cells += [f"{r['gemm_gflops']:.0f}", f"{r['over_floor']:.2f}"]
+        rows.append(cells)
+    return _lines(head, rows)
+
+
 def markdown(result: dict) -> str:
-    """Rows of the suite with the median ratio to the MLP and its quartiles."""
-    rows = result["rows"]
-    names = list(rows[0]["over_mlp"])
-    lines = [
-        "| rows, widths, grid | MLP step | " + " | ".join(f"{n} / MLP" for n in names) + " |",
-        "| --- | --- |" + " --- |" * len(names),
-    ]
-    for row in rows:
-        cells = [
-            f"{r['median']:.2f} ({r['low']:.2f} to {r['high']:.2f})"
-            for r in (row["over_mlp"][n] for n in names)
-        ]
-        time = f"{row['mlp_seconds'] * 1e3:.2f} ms"
-        lines.append(f"| {row['shape']} | {time} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    """The table that fits the kind of result."""
+    first = result["rows"][0]
+    return (cases if "case" in first else kernels if "layer" in first else suite)(result)
 
 
 if __name__ == "__main__":

@@ -55,6 +55,24 @@ def by_name(
 ENOUGH_NUMBERS = 100
 
 
+def term_sizes(case: Case, derivative: int) -> Tensor:
+    """What the functions at each x are made of, `[rows, in_features, num_basis + 1]`.
+
+    A function near its zero is a difference of numbers of the size of its neighbours (of which
+    there are none in the outermost cells), and the d-th derivative of an activation one of numbers
+    up to some 2^d.
+    """
+    value = reference.features(case.x, case.knots, case.basis, derivative).abs()
+    steps = case.knots.shape[1] - 1
+    width = (case.knots[:, -1] - case.knots[:, 0]) / steps
+    inside = (case.x >= case.knots[:, 0]) & (case.x < case.knots[:, -1])
+    usual = torch.where(inside, 0.1 / width**derivative, 0.0)
+    splines = torch.maximum(value[..., :-1].amax(-1), usual).unsqueeze(-1)
+    return torch.cat(
+        [splines.expand(value[..., :-1].shape), value[..., -1:].clamp_min(2**derivative)], dim=-1
+    )
+
+
 def doubts(case: Case, u: Tensor) -> dict[str, float]:
     """What the rule cannot know, on the scale of the terms, were none to cancel.
 
@@ -64,21 +82,22 @@ def doubts(case: Case, u: Tensor) -> dict[str, float]:
     few = torch.finfo(case.x.dtype).eps
     case, u = case.to(torch.float64), u.double().abs()
     weight = reference.layer.fold(*case.parameters()).abs()
-    # a function near its zero is a difference of numbers of the size of its neighbours, a base
-    # activation of numbers of size one
-    sizes = []
-    for derivative in (0, 1):
-        value = reference.features(case.x, case.knots, case.basis, derivative).abs()
-        splines = value[..., :-1].amax(-1, keepdim=True).expand(value[..., :-1].shape)
-        sizes.append(torch.cat([splines, value[..., -1:].clamp_min(1)], dim=-1))
-    phi, slope = sizes
+    phi, slope = (term_sizes(case, derivative) for derivative in (0, 1))
     sums = by_name(case, phi, slope, weight, u, reference.contract_weight(phi, u))
-    eps = torch.finfo(torch.float64).eps
-    return {
-        n: (4 * eps + (few if t.numel() < ENOUGH_NUMBERS else 0.0)) * float(t.abs().max())
-        for n, t in sums.items()
-        if t.numel()
-    }
+    return {n: allowance(case, t, few, 4) for n, t in sums.items() if t.numel()}
+
+
+def allowance(case: Case, terms: Tensor, few: float, known: float) -> float:
+    """Roundings of numbers as large as the largest of `terms`.
+
+    Args:
+        few: eps of the dtype under test; counts where there are few numbers, or few different x
+            that they all come of.
+        known: how well the truth is known, in eps of float64.
+    """
+    draws = min(case.x.unique().numel(), terms.numel())
+    share = known * torch.finfo(torch.float64).eps + (few if draws < ENOUGH_NUMBERS else 0.0)
+    return share * float(terms.abs().max())
 
 
 def compare(case: Case) -> None:
@@ -124,20 +143,13 @@ def compare_contractions(case: Case, u: Tensor, v: Tensor, derivative: int) -> N
     wide = (case.to(torch.float64), u.double(), v.double())
     truth = contractions(*wide, derivative)
     yardstick = contractions(case, u, v, derivative)
-    # as in `doubts`: roundings on the scale of the terms, which for the d-th derivative of an
-    # activation are up to some 2^d in size and cancel
-    phi = reference.features(wide[0].x, wide[0].knots, case.basis, derivative).abs()
-    splines = phi[..., :-1].amax(-1, keepdim=True).expand(phi[..., :-1].shape)
-    sizes = torch.cat([splines, phi[..., -1:].clamp_min(2**derivative)], dim=-1)
+    # as in `doubts`
+    sizes = term_sizes(wide[0], derivative)
     weight = reference.layer.fold(*wide[0].parameters()).abs()
     terms = contractions_of(sizes, weight, wide[1].abs(), wide[2].abs())
-    few, eps = torch.finfo(case.x.dtype).eps, torch.finfo(torch.float64).eps
-    # an expanded x draws its rounding once, however many numbers come of it
-    draws = case.x.unique().numel()
+    few = torch.finfo(case.x.dtype).eps
+    # every derivative is one more difference, and rows that are all the same round the same way
+    known = max(4 * (1 + derivative), case.x.shape[0] / 4)
     for name, result in ours.items():
-        # rows that are all the same round the same way: there float64 is known less well
-        share = eps * max(4, case.x.shape[0] / 4) + (
-            few if min(draws, result.numel()) < ENOUGH_NUMBERS else 0.0
-        )
-        doubt = share * float(terms[name].max()) if result.numel() else 0.0
+        doubt = allowance(wide[0], terms[name], few, known) if result.numel() else 0.0
         assert_within_tolerance(name, result, truth[name], yardstick[name], GRADIENT_FACTOR, doubt)

@@ -215,24 +215,6 @@ def test_checkpoint_and_deepcopy() -> None:
         assert torch.equal(a, b)
 
 
-def test_transforms_fall_back_to_the_oracle_and_agree() -> None:
-    layer = kan_fast.KANLinear(2, 3).double()
-    x = torch.rand(4, 2, dtype=torch.float64)
-
-    def function(row: Tensor) -> Tensor:
-        return layer(row)
-
-    jacobian = torch.func.vmap(torch.func.jacrev(function))(x)
-    by_rows = torch.stack([torch.autograd.functional.jacobian(function, row) for row in x])
-    torch.testing.assert_close(jacobian, by_rows)
-    _, tangent = torch.func.jvp(function, (x,), (torch.ones_like(x),))
-    torch.testing.assert_close(tangent, by_rows.sum(-1))
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
-        forward = torch.autograd.forward_ad.unpack_dual(layer(dual)).tangent
-    torch.testing.assert_close(forward, by_rows.sum(-1))
-
-
 def test_inputs_changed_in_place_are_noticed() -> None:
     case = smooth_case()
     x = case.x.clone().requires_grad_()

@@ -1,11 +1,11 @@
 // z[r,i]   = sum_o u[r,o] sum_g W[o,i,g] b_g^(d_in)(x[r,i])                   (docs/math.md, eq. 6)
 // S[o,i,g] = sum_r u[r,o] v[r,i] b_g^(d_weight)(x[r,i])                       (docs/math.md, eq. 7)
 //
-// Inside a bucket all rows share their weight rows and their rows of S. S sums rows, so a tile of its
-// outputs sits in registers while rows stream by. z sums outputs, so a few rows keep a dot product
-// with every active weight row in registers while outputs stream by: each load of a weight serves
-// those rows, and the basis multiplies the finished dot products. A task owns its inputs, so nothing
-// is shared between threads and sums are always taken in the same order.
+// Inside a bucket all rows share their weight rows and their rows of S. S sums rows, so a tile of
+// its outputs sits in registers while rows stream by. z sums outputs, so a few rows keep a dot
+// product with every active weight row in registers while outputs stream by: each load of a weight
+// serves those rows, and the basis multiplies the finished dot products. A task owns its inputs, so
+// nothing is shared between threads and sums are always taken in the same order.
 #pragma once
 
 #include "block.h"
@@ -98,8 +98,7 @@ struct ContractInWeight {
       const T* of_cell = w + int64_t(bucket.start) * ld;
       int p = bucket.begin;
       if (bucket.end - p < kRowGroup) {
-        for (; p < bucket.end; ++p)
-          in_rows<1>(stage, p, of_cell, base_w, ld, u, u_stride, z_lanes);
+        for (; p < bucket.end; ++p) in_rows<1>(stage, p, of_cell, base_w, ld, u, u_stride, z_lanes);
         continue;
       }
       for (; p + kRowGroup <= bucket.end; p += kRowGroup)

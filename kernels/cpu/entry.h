@@ -7,9 +7,13 @@ namespace kan_fast {
 
 enum class Status : int { kOk = 0, kOutOfMemory = 1 };
 
-// Both take a table view that outlives the call, and run in the OpenMP pool of the process.
+// The contractions take a table view that outlives the call, and run in the OpenMP pool of the
+// process.
 template <class T>
 Status contract_out(const OutArgs<T>& args);
+template <class T>
+Status contract_in_weight(const InWeightArgs<T>& args);
+
 // Numbers between the weight rows of one function and the next in a packed layer.
 template <class T>
 int64_t packed_stride(int64_t out_features);
@@ -18,9 +22,6 @@ int64_t packed_stride(int64_t out_features);
 // [in_features, num_basis + 1, packed_stride].
 template <class T>
 void pack(const LayerArgs<T>& layer, T* packed);
-
-template <class T>
-Status contract_in_weight(const InWeightArgs<T>& args);
 
 // Instruction set in use: "baseline", "avx2" or "avx512".
 const char* active_isa();
