@@ -12,12 +12,13 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function, forward_ad
 
 from kan_fast.kernels import Kernels
 from kan_fast.spec import BasisSpec
 from kan_fast.transforms import (
+    Contraction,
     in_transform,
+    keep,
     one_by_one,
     saved_tensors,
     sum_of,
@@ -101,27 +102,7 @@ def _out(x: Tensor, v: Tensor | None, *layer: Any) -> Tensor:
     return kernels.out(x, v, *parameters, derivative)
 
 
-class _Contraction(Function):
-    """A Function without the microseconds that `Function.apply` spends on torch.func.
-
-    Non-tensor arguments come last and end with (basis, kernels, derivative).
-    """
-
-    @classmethod
-    def apply(cls, *args: Any) -> Any:
-        if in_transform():
-            return super().apply(*args)
-        return super(Function, cls).apply(*args)
-
-
-def _keep(ctx: Any, tensors: tuple, rest: tuple) -> None:
-    ctx.save_for_backward(*tensors)
-    if forward_ad._current_level >= 0 or in_transform():
-        ctx.save_for_forward(*tensors)
-    ctx.rest = rest
-
-
-class Out(_Contraction):
+class Out(Contraction):
     """y[r,o] = sum_i v[r,i] sum_g W[o,i,g] b_g^(d)(x[r,i]). The layer itself has d = 0, no v."""
 
     @staticmethod
@@ -143,7 +124,7 @@ class Out(_Contraction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
-        _keep(ctx, inputs[:6], inputs[6:])
+        keep(ctx, inputs[:6], inputs[6:])
 
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
@@ -188,7 +169,7 @@ class Out(_Contraction):
         return vmap_over_rows(Out, info, in_dims, args)
 
 
-class In(_Contraction):
+class In(Contraction):
     """z[r,i] = sum_o u[r,o] sum_g W[o,i,g] b_g^(d)(x[r,i])."""
 
     @staticmethod
@@ -210,7 +191,7 @@ class In(_Contraction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
-        _keep(ctx, inputs[:6], inputs[6:])
+        keep(ctx, inputs[:6], inputs[6:])
 
     @staticmethod
     def backward(ctx: Any, q: Tensor) -> tuple[Tensor | None, ...]:
@@ -252,7 +233,7 @@ class In(_Contraction):
         return vmap_over_rows(In, info, in_dims, args)
 
 
-class Weight(_Contraction):
+class Weight(Contraction):
     """S[o,i,g] = sum_r u[r,o] v[r,i] b_g^(d)(x[r,i]), as its spline part and its base part."""
 
     @staticmethod
@@ -271,7 +252,7 @@ class Weight(_Contraction):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
-        _keep(ctx, inputs[:4], inputs[4:])
+        keep(ctx, inputs[:4], inputs[4:])
 
     @staticmethod
     def backward(ctx: Any, spline: Tensor, base: Tensor | None) -> tuple[Tensor | None, ...]:

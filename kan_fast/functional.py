@@ -13,12 +13,11 @@ from torch import Tensor
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from kan_fast import envs, machine, reference
+from kan_fast import envs, machine, traced
 from kan_fast.backends import BACKENDS, packed
 from kan_fast.errors import DtypeError, ShapeError
-from kan_fast.ops import kan_linear_op
 from kan_fast.planner import choose
-from kan_fast.spec import ACTIVATIONS, MAX_SPLINE_ORDER, BasisSpec, Plan, Problem
+from kan_fast.spec import ACTIVATIONS, BasisSpec, Plan, Problem
 
 
 @functools.cache
@@ -96,6 +95,13 @@ def plan_for(x: Tensor, spline_weight: Tensor, spline_order: int, backend: str =
         dtype = spline_weight.dtype
     wanted = envs.BACKEND if backend == "auto" else backend
     return _plan(device, dtype, spline_order, _transform(x), wanted)
+
+
+def has_kernel(x: Tensor, spline_weight: Tensor, spline_order: int) -> bool:
+    """Whether a layer on an input like `x` runs a kernel, rather than plain torch operators."""
+    if torch.compiler.is_compiling():
+        return traced.runs_kernel(x, spline_order)
+    return plan_for(x, spline_weight, spline_order).backend != "reference"
 
 
 def fits(
@@ -271,50 +277,10 @@ def kan_linear(
     rows = x if len(shape) == 2 else x.reshape(math.prod(shape[:-1]), shape[-1])
     layer = (rows, knots, spline_weight, spline_scaler, base_weight)
     if torch.compiler.is_compiling():
-        y = _traced(layer, spline_order, base_activation, backend)
+        y = traced.kan_linear(layer, spline_order, base_activation, backend)
     else:
         plan = plan_for(x, spline_weight, spline_order, backend)
         y = BACKENDS[plan.backend].kan_linear(*layer, basis_of(spline_order, base_activation))
     if len(shape) != 2:
         y = y.reshape(*shape[:-1], spline_weight.shape[0])
     return y if beside is None else y + beside
-
-
-#: what the planner would find out, as constants that a traced graph may hold
-_HAS_KERNELS = machine.facts().extension is not None
-_KERNEL_DTYPES = (torch.float32, torch.float64)
-_HALF_DTYPES = (torch.bfloat16, torch.float16)
-
-
-def _traced_kernel(x: Tensor, spline_order: int, backend: str = "auto") -> bool:
-    """Whether the layer becomes an operator of the graph that is being traced."""
-    wanted = envs.BACKEND if backend == "auto" else backend
-    return (
-        _HAS_KERNELS
-        and x.device.type == "cpu"
-        and x.dtype in (*_KERNEL_DTYPES, *_HALF_DTYPES)
-        and spline_order <= MAX_SPLINE_ORDER
-        and wanted != "reference"
-        and not torch.compiler.is_exporting()
-        and not torch._C._are_functorch_transforms_active()
-    )
-
-
-def has_kernel(x: Tensor, spline_weight: Tensor, spline_order: int) -> bool:
-    """Whether a layer on an input like `x` runs a kernel, rather than plain torch operators."""
-    if torch.compiler.is_compiling():
-        return _traced_kernel(x, spline_order)
-    return plan_for(x, spline_weight, spline_order).backend != "reference"
-
-
-def _traced(
-    layer: tuple[Tensor | None, ...], spline_order: int, activation: str, backend: str
-) -> Tensor:
-    """The layer inside a graph: one operator, or the oracle's where no kernel runs or to export."""
-    x = layer[0]
-    if not _traced_kernel(x, spline_order, backend):
-        return reference.kan_linear(*layer, BasisSpec(spline_order, activation))
-    if x.dtype in _KERNEL_DTYPES:
-        return kan_linear_op(*layer, spline_order, activation)
-    wide = [t if t is None else t.float() for t in layer]
-    return kan_linear_op(*wide, spline_order, activation).to(x.dtype)

@@ -10,10 +10,20 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from kan_fast.backends import native
 from kan_fast.errors import DerivativeError
 from kan_fast.spec import BasisSpec
+
+
+def _refuse_tangents() -> None:
+    # torch.func.jvp of an operator gives a tangent of zeros without a word
+    if forward_ad._current_level >= 0:
+        raise DerivativeError(
+            "kan_fast: the operator kan_fast::kan_linear has no forward-mode derivative, and one "
+            "was asked for; call kan_fast.kan_linear or the layer instead"
+        )
 
 
 @torch.library.custom_op("kan_fast::kan_linear", mutates_args=(), device_types="cpu")
@@ -27,6 +37,7 @@ def kan_linear_op(
     activation: str,
 ) -> Tensor:
     """`[rows, in_features]` to `[rows, out_features]`; arguments as in `kan_fast.kan_linear`."""
+    _refuse_tangents()
     basis = BasisSpec(spline_order, activation)
     return native.out(x, None, knots, spline_weight, spline_scaler, base_weight, basis, 0)
 
@@ -49,6 +60,7 @@ def kan_linear_backward_op(
     need: list[bool],
 ) -> list[Tensor]:
     """The gradients that `need` asks for, of x, spline_weight, spline_scaler and base_weight."""
+    _refuse_tangents()
     grads = native.in_weight(
         x, u, None, knots, spline_weight, spline_scaler, base_weight,
         BasisSpec(spline_order, activation), 1, 0, tuple(need),

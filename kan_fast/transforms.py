@@ -2,14 +2,51 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
+from torch.autograd import Function, forward_ad
 
 in_transform = torch._C._are_functorch_transforms_active
 _is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+
+
+class Contraction(Function):
+    """A Function without the microseconds that `Function.apply` spends on torch.func.
+
+    Non-tensor arguments come last and end with (basis, kernels, derivative).
+    """
+
+    @classmethod
+    def apply(cls, *args: Any) -> Any:
+        if in_transform() or forward_ad._current_level >= 0:
+            return _apply_uncompiled()(cls, *args)
+        return super(Function, cls).apply(*args)
+
+
+@functools.cache
+def _apply_uncompiled() -> Callable[..., Any]:
+    """Function.apply, kept from the compiler.
+
+    Transforms around a compiled model run its frames one by one, and the compiler then tries each,
+    this one without success.
+    """
+
+    def apply(function: type[Contraction], *args: Any) -> Any:
+        return super(Contraction, function).apply(*args)
+
+    return torch.compiler.disable(apply)
+
+
+def keep(ctx: Any, tensors: tuple, rest: tuple) -> None:
+    """Saves what backward and jvp need; tangents are rare, and saving for them costs time."""
+    ctx.save_for_backward(*tensors)
+    if forward_ad._current_level >= 0 or in_transform():
+        ctx.save_for_forward(*tensors)
+    ctx.rest = rest
 
 
 def saved_tensors(ctx: Any) -> tuple[Tensor | None, ...]:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from cases import make_case
 from torch._dynamo.testing import CompileCounter
+from torch.autograd import forward_ad
 
 import kan_fast
 from kan_fast.errors import DerivativeError
@@ -95,6 +96,49 @@ def test_transforms_inside_a_graph_use_the_oracle() -> None:
 
     compiled = torch.compile(slope, backend="eager")
     torch.testing.assert_close(compiled(x), slope(x))
+
+
+def tangent(function, x: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    with forward_ad.dual_level():
+        return forward_ad.unpack_dual(function(forward_ad.make_dual(x, t))).tangent
+
+
+def test_the_operator_refuses_tangents_instead_of_losing_them() -> None:
+    case = make_case(5, 3, 2)
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        return kan_linear_op(x, case.knots, *case.parameters(), 3, "silu")
+
+    with pytest.raises(DerivativeError, match="no forward-mode derivative"):
+        torch.func.jvp(run, (case.x,), (torch.ones_like(case.x),))
+    with pytest.raises((DerivativeError, NotImplementedError)):
+        tangent(run, case.x, torch.ones_like(case.x))
+    with pytest.raises(RuntimeError):
+        torch.func.grad(lambda x: run(x).sum())(case.x)
+
+
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_transforms_around_and_inside_compiled_layers(backend: str) -> None:
+    torch._dynamo.reset()
+    layer = kan_fast.KANLinear(3, 2).double()
+    x = torch.rand(4, 3, dtype=torch.float64) - 0.5
+    t = torch.randn_like(x)
+    compiled = torch.compile(layer, backend=backend)
+    torch.testing.assert_close(compiled(x), layer(x))
+    (expected,) = torch.autograd.functional.jvp(layer, x, t)[1:]
+    if backend == "eager":  # the other wraps its graphs in Functions of its own, which refuse
+        torch.testing.assert_close(tangent(compiled, x, t), expected)
+    torch.testing.assert_close(torch.func.jvp(compiled, (x,), (t,))[1], expected)
+    torch.testing.assert_close(torch.func.vmap(compiled)(x), layer(x))
+    for inside in (
+        lambda x: tangent(layer, x, t),
+        lambda x: torch.func.jvp(layer, (x,), (t,))[1],
+    ):
+        torch.testing.assert_close(torch.compile(inside, backend=backend)(x), expected)
+    for transform in (torch.func.jacfwd, torch.func.jacrev, torch.func.hessian):
+        found = torch.compile(transform(layer), backend=backend)(x[0])
+        torch.testing.assert_close(found, transform(layer)(x[0]))
 
 
 @pytest.mark.parametrize("scaler", [True, False], ids=["scaler", "no-scaler"])
