@@ -61,10 +61,33 @@ def kernels(result: dict) -> str:
     return _lines(head, rows)
 
 
+def where(result: dict) -> str:
+    """Rows of `where.py`."""
+    head = [
+        "rows, widths, grid",
+        "step ms",
+        "in kernels",
+        "floor",
+        "step / floor",
+        "kernels / floor",
+    ]
+    return _lines(
+        head,
+        [
+            [
+                row["shape"],
+                *[f"{row[f'{n}_seconds'] * 1e3:.3f}" for n in ("step", "kernel", "floor")],
+                *[f"{row[f'{n}_over_floor']:.2f}" for n in ("step", "kernels")],
+            ]
+            for row in result["rows"]
+        ],
+    )
+
+
 def markdown(result: dict) -> str:
     """The table that fits the kind of result."""
-    first = result["rows"][0]
-    return (cases if "case" in first else kernels if "layer" in first else suite)(result)
+    kinds = {"case": cases, "layer": kernels, "floor_seconds": where, "over_mlp": suite}
+    return next(table for key, table in kinds.items() if key in result["rows"][0])(result)
 
 
 if __name__ == "__main__":
