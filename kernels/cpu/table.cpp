@@ -91,8 +91,10 @@ std::shared_ptr<const Table<T>> find_table(const T* knots, int64_t num_features,
   };
   // most recently used first; a model rarely has more layers than this
   constexpr size_t kMostEntries = 256;
+  constexpr size_t kMostBytes = size_t(1) << 30;
   static std::mutex mutex;
   static std::list<Entry> entries;
+  static size_t bytes = 0;
 
   {
     std::lock_guard<std::mutex> lock(mutex);
@@ -102,6 +104,7 @@ std::shared_ptr<const Table<T>> find_table(const T* knots, int64_t num_features,
         entries.splice(entries.begin(), entries, it);
         return it->table;
       }
+      bytes -= it->table->bytes();
       entries.erase(it);
       break;
     }
@@ -110,7 +113,11 @@ std::shared_ptr<const Table<T>> find_table(const T* knots, int64_t num_features,
   auto table = std::make_shared<const Table<T>>(knots, num_features, num_knots, order);
   std::lock_guard<std::mutex> lock(mutex);
   entries.push_front({knots, table});
-  if (entries.size() > kMostEntries) entries.pop_back();
+  bytes += table->bytes();
+  while (entries.size() > kMostEntries || (bytes > kMostBytes && entries.size() > 1)) {
+    bytes -= entries.back().table->bytes();
+    entries.pop_back();
+  }
   return table;
 }
 

@@ -16,6 +16,7 @@ class Table {
   Table(const T* knots, int64_t num_features, int num_knots, int order);
 
   TableView<T> view() const;
+  size_t bytes() const { return (knots_.size() + by_cell_.size()) * sizeof(T); }
   // Whether the table still belongs to these knots: compares values, so no edit goes unnoticed.
   bool matches(const T* knots, int64_t num_features, int num_knots, int order) const;
 
