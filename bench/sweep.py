@@ -59,13 +59,14 @@ def draw(result: dict, file: Path) -> None:
     figure, axes = plt.subplots(1, 4, figsize=(16, 4), sharey=True)
     for axis, (question, points) in zip(axes, result["sweeps"].items(), strict=True):
         at = [int(n) for n in points]
-        for name in SHOWN:
+        for n, name in enumerate(SHOWN):
             ratios = [p["over_mlp"].get(name) for p in points.values()]
             if not all(ratios):
                 continue
-            (line,) = axis.plot(at, [r["median"] for r in ratios], marker="o", ms=3, label=name)
+            color = f"C{n}"
+            axis.plot(at, [r["median"] for r in ratios], "o-", ms=3, label=name, color=color)
             low, high = ([r[end] for r in ratios] for end in ("low", "high"))
-            axis.fill_between(at, low, high, alpha=0.2, color=line.get_color())
+            axis.fill_between(at, low, high, alpha=0.2, color=color)
         axis.plot(at, [p["floor"] for p in points.values()], "k:", label="floor of arithmetic")
         axis.axhline(1, color="k", lw=0.8)
         axis.set(xlabel=question, yscale="log")
