@@ -69,7 +69,10 @@ inline BlockSizes block_sizes(const LayerArgs<T>& layer, int64_t rows, int64_t o
   if (rows_of_outputs)
     rows_wanted =
         clamp_int(static_cast<int>(kRowBytes / (size.padded * sizeof(T))), 64, rows_wanted);
-  size.row_block = static_cast<int>(min64(rows, rows_wanted));
+  // blocks of equal size: a short last one would cost as much as a whole one
+  int64_t blocks = (rows + rows_wanted / 2) / rows_wanted;
+  if (blocks * kMostRows < rows) blocks = (rows + kMostRows - 1) / kMostRows;
+  size.row_block = static_cast<int>(blocks > 1 ? (rows + blocks - 1) / blocks : rows);
   size.capacity = stage_capacity(size.row_block);
   // staged values of a block wait for the tiles of outputs in L2
   const int64_t staged = int64_t(size.capacity) * (table.order + 3) * sizeof(T);
