@@ -148,9 +148,10 @@ class KANLinear(nn.Module):
         try:
             # straight from the dictionaries: nn.Module's own lookup takes as long as a small layer
             weight = self._parameters["spline_weight"]
-            scaler = self._parameters.get("spline_scaler")
+            standalone = self.enable_standalone_scale_spline
+            scaler = self._parameters["spline_scaler"] if standalone else None
             base_weight = self._parameters["base_weight"]
-        except KeyError:  # parametrised, or a replica of DataParallel
+        except KeyError:  # parametrised, pruned, or a replica of DataParallel
             weight, base_weight = self.spline_weight, self.base_weight
             scaler = self.spline_scaler if self.enable_standalone_scale_spline else None
         activation = self._modules.get("base_activation") or self.base_activation

@@ -10,6 +10,7 @@ import pytest
 import torch
 from cases import make_case
 from torch import nn
+from torch.nn.utils import parametrizations, prune
 
 import kan_fast
 from kan_fast import reference
@@ -144,6 +145,27 @@ def test_parametrised_weights() -> None:
     assert layer.parametrizations.spline_weight.original1.grad is not None
     with torch.no_grad():
         torch.testing.assert_close(layer(x), y)
+
+
+@pytest.mark.parametrize("name", ["spline_weight", "spline_scaler", "base_weight"])
+def test_pruned_and_parametrised_tensors_count(name: str) -> None:
+    # both replace the parameter of that name by a computed attribute
+    x = torch.rand(5, 4)
+    for alter in (
+        lambda m: prune.random_unstructured(m, name, amount=0.5),
+        lambda m: parametrizations.weight_norm(m, name),
+    ):
+        model = kan_fast.KAN([4, 3])
+        layer = model.layers[0]
+        alter(layer)
+        expected = reference.kan_linear(
+            x, layer.grid, layer.spline_weight, layer.spline_scaler, layer.base_weight,
+            kan_fast.spec.BasisSpec(3),
+        )  # fmt: skip
+        torch.testing.assert_close(layer(x), expected)
+        torch.testing.assert_close(model(x), expected)
+        with torch.no_grad():
+            torch.testing.assert_close(model(x), expected)
 
 
 def test_deterministic_flag_and_repeats() -> None:
