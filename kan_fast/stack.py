@@ -6,7 +6,7 @@ values are known already, so every derivative that a layer has, a stack has.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -129,20 +129,12 @@ def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
     width, dtype, device = x.shape[1], x.dtype, x.device
     highest = 0
     for layer in layers:
-        if type(layer) is not KANLinear or _hooks(layer):
+        tensors = _tensors(layer)
+        if tensors is None:
             return None
-        activation = known_activation(
-            layer._modules.get("base_activation") or layer.base_activation
-        )
-        own = layer._parameters
-        if not isinstance(activation, str) or "spline_weight" not in own:
+        activation = _activation(layer)
+        if not isinstance(activation, str):
             return None
-        tensors = (
-            layer._buffers["grid"],
-            own["spline_weight"],
-            own.get("spline_scaler"),
-            own.get("base_weight"),
-        )
         if not fits(width, dtype, device, *tensors, layer.spline_order):
             return None
         bases.append(basis_of(layer.spline_order, activation))
@@ -157,19 +149,30 @@ def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
 def _infer(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
     """A few rows without gradients, straight to the packed weights of each layer."""
     for layer in layers:
-        if type(layer) is not KANLinear or _hooks(layer):
+        tensors = _tensors(layer)
+        if tensors is None:
             return None
-        own = layer._parameters
-        if "spline_weight" not in own:
-            return None
-        y = packed.lookup(
-            x, layer._buffers["grid"], own["spline_weight"], own.get("spline_scaler"),
-            own.get("base_weight"), layer.spline_order,
-            known_activation(layer._modules.get("base_activation") or layer.base_activation),
-        )  # fmt: skip
+        y = packed.lookup(x, *tensors, layer.spline_order, _activation(layer))
         # the layer packs its weights, or does without
         x = layer(x) if y is None else y
     return x
+
+
+def _tensors(layer: torch.nn.Module) -> tuple[Tensor | None, ...] | None:
+    """Knots, spline_weight, spline_scaler and base_weight of a plain layer; None for any other."""
+    own = layer._parameters
+    if type(layer) is not KANLinear or _hooks(layer) or "spline_weight" not in own:
+        return None
+    return (
+        layer._buffers["grid"],
+        own["spline_weight"],
+        own.get("spline_scaler"),
+        own.get("base_weight"),
+    )
+
+
+def _activation(layer: KANLinear) -> str | Callable[[Tensor], Tensor]:
+    return known_activation(layer._modules.get("base_activation") or layer.base_activation)
 
 
 def _hooks(layer: torch.nn.Module) -> bool:

@@ -131,7 +131,8 @@ inline void unfold_gradients(const InWeightArgs<T>& args, const WeightBlock& blo
       const int64_t next = (edge + (l + kPackOutputs) * I) * num_basis;
       for (int n = 0; n < run; n += 64 / int(sizeof(T))) {
         __builtin_prefetch(layer.spline_weight + next + n);
-        __builtin_prefetch(args.grad_spline_weight + next + n, 1);
+        if (args.grad_spline_weight != nullptr)
+          __builtin_prefetch(args.grad_spline_weight + next + n, 1);
       }
       for (int il = 0; il < block.num_inputs; ++il)
         unfold_edge(args, edge + l * I + il, tile + l * run + il * num_basis);
