@@ -7,15 +7,12 @@ Entrants take turns as in `cpu_suite.py`; figures are over the first entrant of 
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 import os
 import statistics
 from collections.abc import Callable
-from pathlib import Path
 
-import machine_info
+import options
 import peers
 import timing
 import torch
@@ -113,13 +110,9 @@ CASES = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=1.0, help="per entrant, on average")
+    parser = options.parser(__doc__, seconds=1.0)
     parser.add_argument("--only", choices=CASES, help="one case")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    args = parser.parse_args()
-    info = machine_info.collect()
-    print(json.dumps(info))
+    args, info = options.start(parser)
     rows = []
     for name, case in CASES.items():
         if args.only not in (None, name):
@@ -141,8 +134,7 @@ def main() -> None:
             for n, r in row["over_base"].items()
         )
         print(f"{name:12s} {base} {row['base_seconds'] * 1e3:9.3f} ms  {cells}", flush=True)
-    if args.json:
-        args.json.write_text(json.dumps({"machine": info, "rows": rows}, indent=1) + "\n")
+    options.save(args, {"machine": info, "rows": rows})
 
 
 if __name__ == "__main__":

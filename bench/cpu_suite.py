@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import statistics
-from pathlib import Path
 
-import machine_info
+import options
 import peers
 import timing
 import torch
@@ -40,8 +38,7 @@ def accuracy(model: torch.nn.Module, x: torch.Tensor) -> float:
 
 def run(shape: Shape, args: argparse.Namespace) -> dict:
     torch.manual_seed(0)
-    # 0.95 of the grid range
-    x = ((torch.rand(shape.rows, shape.widths[0]) * 2 - 1) * 0.95).requires_grad_()
+    x = shape.inputs().requires_grad_()
     layout = (shape.widths, shape.grid_size, shape.spline_order)
     entrants = peers.ours(*layout)
     if not args.no_peers:
@@ -73,23 +70,14 @@ def run(shape: Shape, args: argparse.Namespace) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = options.parser(__doc__, seconds=1.0)
     parser.add_argument("--suite", choices=SUITES, default="cpu")
     parser.add_argument("--measure", choices=("step", "forward"), default="step")
-    parser.add_argument(
-        "--seconds", type=float, default=1.0, help="per entrant and shape, on average"
-    )
-    parser.add_argument("--threads", type=int, help="default: torch's own")
     parser.add_argument("--only", help="shapes that contain this text")
     parser.add_argument("--no-peers", action="store_true", help="only kan_fast and the MLP")
     parser.add_argument("--compiled", action="store_true", help="peers under torch.compile as well")
     parser.add_argument("--footprint", action="store_true", help="memory and operators as well")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    info = machine_info.collect()
-    print(json.dumps(info))
+    args, info = options.start(parser)
     rows = []
     for shape in SUITES[args.suite]:
         if args.only and args.only not in str(shape):
@@ -103,9 +91,7 @@ def main() -> None:
         print(f"{row['shape']:34s} mlp {row['mlp_seconds'] * 1e3:8.3f} ms  {cells}", flush=True)
     ours = [row["over_mlp"]["kan_fast"]["median"] for row in rows]
     print(f"geometric mean of kan_fast over the MLP: {statistics.geometric_mean(ours):.2f}")
-    if args.json:
-        found = {"machine": info, "measure": args.measure, "rows": rows}
-        args.json.write_text(json.dumps(found, indent=1) + "\n")
+    options.save(args, {"machine": info, "measure": args.measure, "rows": rows})
 
 
 if __name__ == "__main__":

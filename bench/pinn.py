@@ -8,16 +8,14 @@ loss in the Laplacian.
 
 from __future__ import annotations
 
-import argparse
+import functools
 import json
 import statistics
-import time
-from pathlib import Path
 
-import machine_info
+import options
 import peers
+import timing
 import torch
-from timing import ratio
 from torch import nn
 
 import kan_fast
@@ -49,38 +47,29 @@ def step(model: nn.Module, points: torch.Tensor) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=2.0, help="per entrant, on average")
+    parser = options.parser(__doc__, seconds=2.0)
     parser.add_argument("--no-peers", action="store_true", help="only kan_fast and the MLP")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    args = parser.parse_args()
-    torch.manual_seed(0)
+    args, info = options.start(parser)
     points = torch.rand(1000, 2) * 1.9 - 0.95
     entrants = {"mlp": tanh_mlp(), "kan_fast": kan_fast.KAN(WIDTHS, GRID_SIZE)}
     if not args.no_peers:
         entrants |= peers.models(WIDTHS, GRID_SIZE)
-    for model in entrants.values():
-        for _ in range(3):
-            step(model, points)
-    times: dict[str, list[float]] = {name: [] for name in entrants}
-    while sum(map(sum, times.values())) < args.seconds * len(times):
-        for name, model in entrants.items():
-            start = time.perf_counter()
-            step(model, points)
-            times[name].append(time.perf_counter() - start)
+    runs = {name: functools.partial(step, model, points) for name, model in entrants.items()}
+    times = timing.interleaved(runs, args.seconds, "mlp")
     result = {
-        "machine": machine_info.collect(),
+        "machine": info,
         "rows": [
             {
                 "shape": f"1000 {'-'.join(map(str, WIDTHS))} G{GRID_SIZE}, Laplacian",
                 "mlp_seconds": statistics.median(times["mlp"]),
-                "over_mlp": {n: ratio(t, times["mlp"]) for n, t in times.items() if n != "mlp"},
+                "over_mlp": {
+                    n: timing.ratio(t, times["mlp"]) for n, t in times.items() if n != "mlp"
+                },
             }
         ],
     }
     print(json.dumps(result, indent=1))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    options.save(args, result)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import torch
 
 
 @dataclass(frozen=True)
@@ -13,6 +16,19 @@ class Shape:
     widths: tuple[int, ...]
     grid_size: int
     spline_order: int = 3
+
+    @property
+    def floor(self) -> float:
+        """The share of the basis terms of an input that are not zero."""
+        return (self.spline_order + 2) / (self.grid_size + self.spline_order + 1)
+
+    def layers(self) -> list[Shape]:
+        """One shape for each layer of the stack."""
+        return [replace(self, widths=pair) for pair in pairwise(self.widths)]
+
+    def inputs(self) -> torch.Tensor:
+        """`[rows, widths[0]]`, uniform in 0.95 of the grid range; the same for a seed."""
+        return (torch.rand(self.rows, self.widths[0]) * 2 - 1) * 0.95
 
     def __str__(self) -> str:
         return f"{self.rows} {'-'.join(map(str, self.widths))} G{self.grid_size}"

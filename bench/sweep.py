@@ -7,14 +7,12 @@ One layer at a time; what is not swept stays at 1024 rows, 64-64, grid_size 5, s
 
 from __future__ import annotations
 
-import argparse
 import functools
-import json
 import statistics
 from dataclasses import replace
 from pathlib import Path
 
-import machine_info
+import options
 import peers
 import timing
 import torch
@@ -34,17 +32,16 @@ SHOWN = ("kan_fast", "efficient-kan", "inkan", "pykan", "equal-width mlp")
 def measure(shape: Shape, seconds: float, with_peers: bool) -> dict:
     """Ratios of all entrants to the MLP, and the floor: the share of terms that are not zero."""
     torch.manual_seed(0)
-    x = ((torch.rand(shape.rows, shape.widths[0]) * 2 - 1) * 0.95).requires_grad_()
+    x = shape.inputs().requires_grad_()
     layout = (shape.widths, shape.grid_size, shape.spline_order)
     entrants = peers.ours(*layout)
     if with_peers:
         entrants |= {n: m for n, m in peers.models(*layout).items() if n in SHOWN}
     runs = {name: functools.partial(timing.step, model, x) for name, model in entrants.items()}
     times = timing.interleaved(runs, seconds, "mlp")
-    k = shape.spline_order
     return {
         "mlp_seconds": statistics.median(times["mlp"]),
-        "floor": (k + 2) / (shape.grid_size + k + 1),
+        "floor": shape.floor,
         "over_mlp": {n: timing.ratio(t, times["mlp"]) for n, t in times.items() if n != "mlp"},
     }
 
@@ -86,21 +83,18 @@ def draw(result: dict, file: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--seconds", type=float, default=0.5, help="per entrant and point")
+    parser = options.parser(__doc__, seconds=0.5)
     parser.add_argument("--no-peers", action="store_true", help="only kan_fast and the MLP")
-    parser.add_argument("--json", type=Path, help="write the figures here")
     parser.add_argument("--plot", type=Path, help="draw them here")
-    args = parser.parse_args()
-    result = {"machine": machine_info.collect(), "sweeps": {}}
+    args, info = options.start(parser)
+    result = {"machine": info, "sweeps": {}}
     for question, shapes in SWEEPS.items():
         points = result["sweeps"][question] = {}
         for n, shape in shapes.items():
             points[str(n)] = found = measure(shape, args.seconds, not args.no_peers)
             cells = "  ".join(f"{e} {r['median']:.2f}" for e, r in found["over_mlp"].items())
             print(f"{question:13s} {n:6d}  floor {found['floor']:.2f}  {cells}", flush=True)
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+    options.save(args, result)
     if args.plot:
         draw(result, args.plot)
 

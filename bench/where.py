@@ -8,15 +8,12 @@ time of the three matrix products of linear layers with as many parameters, from
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-import machine_info
+import options
 import timing
 import torch
 from shapes import SUITES, Shape
@@ -49,9 +46,8 @@ class Timed:
 
 def measure(shape: Shape, seconds: float) -> dict:
     torch.manual_seed(0)
-    x = ((torch.rand(shape.rows, shape.widths[0]) * 2 - 1) * 0.95).requires_grad_()
-    k, grid_size = shape.spline_order, shape.grid_size
-    model = kan_fast.KAN(shape.widths, grid_size, k)
+    x = shape.inputs().requires_grad_()
+    model = kan_fast.KAN(shape.widths, shape.grid_size, shape.spline_order)
     timed = Timed(machine.extension())
     spent: list[tuple[float, int]] = []
 
@@ -61,8 +57,8 @@ def measure(shape: Shape, seconds: float) -> dict:
         spent.append((timed.seconds, timed.calls))
 
     runs: dict[str, Callable[[], object]] = {"step": step}
-    for n, (i, o) in enumerate(zip(shape.widths, shape.widths[1:], strict=False)):
-        layer = kernels.runs(shape.rows, i, o, grid_size, k)
+    for n, part in enumerate(shape.layers()):
+        layer = kernels.runs(part)
         runs |= {f"{d} {n}": layer[f"{d} gemm"] for d in ("forward", "backward")}
     original = machine.extension
     machine.extension = lambda: timed
@@ -72,8 +68,7 @@ def measure(shape: Shape, seconds: float) -> dict:
         machine.extension = original
     steps = times.pop("step")
     inside = [s for s, _ in spent[-len(steps) :]]
-    share = (k + 2) / (grid_size + k + 1)
-    floors = [share * sum(rounds) for rounds in zip(*times.values(), strict=True)]
+    floors = [shape.floor * sum(rounds) for rounds in zip(*times.values(), strict=True)]
     median = statistics.median
     return {
         "shape": str(shape),
@@ -88,16 +83,9 @@ def measure(shape: Shape, seconds: float) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser = options.parser(__doc__, seconds=0.5)
     parser.add_argument("--suite", choices=SUITES, default="cpu")
-    parser.add_argument("--seconds", type=float, default=0.5, help="per entrant, on average")
-    parser.add_argument("--threads", type=int, help="default: torch's own")
-    parser.add_argument("--json", type=Path, help="write the figures here")
-    args = parser.parse_args()
-    if args.threads:
-        torch.set_num_threads(args.threads)
-    info = machine_info.collect()
-    print(json.dumps(info))
+    args, info = options.start(parser)
     rows = []
     for shape in SUITES[args.suite]:
         rows.append(row := measure(shape, args.seconds))
@@ -108,8 +96,7 @@ def main() -> None:
             f"kernels/floor {row['kernels_over_floor']:5.2f}",
             flush=True,
         )
-    if args.json:
-        args.json.write_text(json.dumps({"machine": info, "rows": rows}, indent=1) + "\n")
+    options.save(args, {"machine": info, "rows": rows})
 
 
 if __name__ == "__main__":

@@ -1,0 +1,38 @@
+"""The command line that the benches share."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import machine_info
+import torch
+
+
+def parser(description: str, seconds: float) -> argparse.ArgumentParser:
+    """Options of every bench; `description` is the module's docstring."""
+    options = argparse.ArgumentParser(description=description.split("\n")[0])
+    options.add_argument(
+        "--seconds", type=float, default=seconds, help="per entrant and shape, on average"
+    )
+    options.add_argument("--threads", type=int, help="default: torch's own")
+    options.add_argument("--json", type=Path, help="write the figures here")
+    return options
+
+
+def start(options: argparse.ArgumentParser) -> tuple[argparse.Namespace, dict]:
+    """The parsed options, and what the figures depend on."""
+    args = options.parse_args()
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    info = machine_info.collect()
+    print(json.dumps(info))
+    torch.manual_seed(0)
+    return args, info
+
+
+def save(args: argparse.Namespace, result: dict) -> None:
+    """Writes the figures where `--json` says."""
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=1) + "\n")
