@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
-BACKENDS = ("auto", "native", "reference")
+BACKENDS = ("auto", "native", "triton", "reference")
 
 
 def _backend() -> str:
@@ -21,3 +22,18 @@ def _backend() -> str:
 BACKEND = _backend()
 #: "1" makes `accelerate` a no-op that reports why
 DISABLE = os.environ.get("KAN_FAST_DISABLE", "0") not in ("", "0")
+#: whether Triton kernels run in its interpreter, on CPU tensors; a variable of Triton's own
+TRITON_INTERPRET = os.environ.get("TRITON_INTERPRET", "0") == "1"
+
+
+def cache_dir() -> Path:
+    """Where tuned tiles are kept; looked up when used, so that a test may point elsewhere."""
+    chosen = os.environ.get("KAN_FAST_CACHE_DIR")
+    if chosen:
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kan_fast"
+
+
+def c_compiler() -> str | None:
+    """$CC, which Triton's first launch compiles with where it is set."""
+    return os.environ.get("CC") or None

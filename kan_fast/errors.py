@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from kan_fast.spec import MAX_DERIVATIVE
+
 
 class ShapeError(ValueError):
     """A tensor has the wrong shape."""
@@ -21,3 +23,13 @@ class DerivativeError(NotImplementedError):
 
 class GridError(ValueError):
     """Knots, a grid range or the data of a grid update are unusable; nothing was changed."""
+
+
+def check_derivative(derivative: int) -> None:
+    """Raises DerivativeError where no kernel has that derivative of the basis."""
+    if derivative > MAX_DERIVATIVE:
+        raise DerivativeError(
+            f"kan_fast: derivatives of the basis are available up to order {MAX_DERIVATIVE}, got "
+            f"{derivative}; use backend='reference' for this layer, which differentiates any "
+            "number of times"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import math
 import warnings
 from collections.abc import Callable
@@ -20,6 +21,9 @@ from kan_fast.planner import choose
 from kan_fast.spec import ACTIVATIONS, BasisSpec, Plan, Problem
 
 
+_log = logging.getLogger("kan_fast")
+
+
 @functools.cache
 def basis_of(spline_order: int, activation: str) -> BasisSpec:
     """The same object for the same arguments."""
@@ -28,11 +32,25 @@ def basis_of(spline_order: int, activation: str) -> BasisSpec:
 
 @functools.lru_cache(maxsize=4096)
 def _plan(
-    device: str, dtype: torch.dtype, spline_order: int, transform: str | None, wanted: str
+    device: str,
+    dtype: torch.dtype,
+    spline_order: int,
+    transform: str | None,
+    wanted: str,
+    capability: tuple[int, int] | None = None,
 ) -> Plan:
     _say_once_if_slow()
-    problem = Problem(device, str(dtype).removeprefix("torch."), spline_order, transform)
-    return choose(problem, machine.facts(), BACKENDS, wanted)
+    name = str(dtype).removeprefix("torch.")
+    problem = Problem(device, name, spline_order, transform, capability, wanted != "auto")
+    plan = choose(problem, machine.facts(), BACKENDS, wanted)
+    if device == "cuda" and plan.backend == "reference" and wanted == "auto":
+        # a plan is made once for each kind of problem, so this is said once
+        reasons = dict(plan.refusals)
+        _log.warning(
+            "kan_fast: %s layers with spline_order %d run plain torch operators on %s: %s",
+            name, spline_order, device, reasons["triton"],
+        )  # fmt: skip
+    return plan
 
 
 @functools.cache
@@ -69,15 +87,15 @@ def _forward_levels() -> int:
     return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack)
 
 
-def plain() -> bool:
-    """Whether nothing but a CPU call is going on: no tracing, no transform, no autocast."""
+def plain(device: str = "cpu") -> bool:
+    """Whether nothing but a call is going on: no tracing, no transform, no autocast."""
     return not (
         torch.compiler.is_compiling()
         or torch._C._get_tracing_state() is not None
         or torch._C._len_torch_dispatch_stack()
         or torch._C._are_functorch_transforms_active()
         or forward_ad._current_level >= 0
-        or torch.is_autocast_enabled("cpu")
+        or torch.is_autocast_enabled(device)
     )
 
 
@@ -94,13 +112,24 @@ def plan_for(x: Tensor, spline_weight: Tensor, spline_order: int, backend: str =
     if dtype is not torch.float64 and _autocast_enabled(device):
         dtype = spline_weight.dtype
     wanted = envs.BACKEND if backend == "auto" else backend
-    return _plan(device, dtype, spline_order, _transform(x), wanted)
+    if device != "cuda":
+        return _plan(device, dtype, spline_order, _transform(x), wanted)
+    capability = machine.gpu(x.device).capability
+    return _plan(device, dtype, spline_order, _transform(x), wanted, capability)
+
+
+def takes_narrow_inputs(x: Tensor, spline_weight: Tensor, spline_order: int, backend: str) -> bool:
+    """Whether the layer's backend takes x in another dtype than the weights."""
+    if torch.compiler.is_compiling():
+        return traced.backend_of(x, spline_order, backend) == "triton"
+    plan = plan_for(x, spline_weight, spline_order, backend)
+    return BACKENDS[plan.backend].takes_narrow_inputs
 
 
 def has_kernel(x: Tensor, spline_weight: Tensor, spline_order: int) -> bool:
     """Whether a layer on an input like `x` runs a kernel, rather than plain torch operators."""
     if torch.compiler.is_compiling():
-        return traced.runs_kernel(x, spline_order)
+        return traced.backend_of(x, spline_order) is not None
     return plan_for(x, spline_weight, spline_order).backend != "reference"
 
 
@@ -228,7 +257,7 @@ def kan_linear(
         spline_order: polynomial degree of the pieces, 0..7.
         base_activation: "silu", "identity", "zero", "relu", "gelu" or "tanh", which the kernels
             evaluate, or a callable, which torch evaluates beside them.
-        backend: "auto", "native" or "reference".
+        backend: "auto", "native", "triton" or "reference".
 
     Returns:
         `[..., out_features]` in the dtype of `x`, differentiable with respect to `x` and every
@@ -250,23 +279,46 @@ def kan_linear(
             return y
     device = x.device.type
     if x.dtype is not torch.float64 and _autocast_enabled(device):
-        # spline coordinates stay in the precision of the knots; the result is what nn.Linear gives
+        product_dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
-            y = kan_linear(
-                x.to(spline_weight.dtype), knots, spline_weight, spline_scaler, base_weight,
-                spline_order=spline_order, base_activation=base_activation, backend=backend,
-            )  # fmt: skip
-            return y.to(torch.get_autocast_dtype(device))
+            return _kan_linear(
+                x, knots, spline_weight, spline_scaler, base_weight, spline_order, base_activation,
+                backend, product_dtype,
+            ).to(product_dtype)  # fmt: skip
+    return _kan_linear(
+        x, knots, spline_weight, spline_scaler, base_weight, spline_order, base_activation, backend
+    )
+
+
+def _kan_linear(
+    x: Tensor,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    base_weight: Tensor | None,
+    spline_order: int,
+    base_activation: str | Callable[[Tensor], Tensor],
+    backend: str,
+    product_dtype: torch.dtype | None = None,
+) -> Tensor:
+    """The layer outside autocast, which may have asked for `product_dtype`: coordinates stay in the
+    precision of the knots."""
+    dtype = x.dtype
+    if product_dtype is not None and x.dtype.is_floating_point:
+        dtype = spline_weight.dtype
+        if not takes_narrow_inputs(x, spline_weight, spline_order, backend):
+            x = x.to(dtype)
     columns = x.shape[-1] if x.dim() else -1
     if not fits(
-        columns, x.dtype, x.device, knots, spline_weight, spline_scaler, base_weight, spline_order
+        columns, dtype, x.device, knots, spline_weight, spline_scaler, base_weight, spline_order
     ):
-        _check(x, knots, spline_weight, spline_scaler, base_weight, spline_order)
+        wide = x.to(dtype) if product_dtype is not None else x
+        _check(wide, knots, spline_weight, spline_scaler, base_weight, spline_order)
     beside = None
     if not isinstance(base_activation, str):
         # torch runs what the kernels do not know
         if base_weight is not None:
-            beside = F.linear(base_activation(x), base_weight)
+            beside = F.linear(base_activation(x.to(dtype)), base_weight)
         base_activation, base_weight = "zero", None
     elif base_activation not in ACTIVATIONS:
         raise ValueError(
@@ -277,10 +329,11 @@ def kan_linear(
     rows = x if len(shape) == 2 else x.reshape(math.prod(shape[:-1]), shape[-1])
     layer = (rows, knots, spline_weight, spline_scaler, base_weight)
     if torch.compiler.is_compiling():
-        y = traced.kan_linear(layer, spline_order, base_activation, backend)
+        y = traced.kan_linear(layer, spline_order, base_activation, backend, product_dtype)
     else:
         plan = plan_for(x, spline_weight, spline_order, backend)
-        y = BACKENDS[plan.backend].kan_linear(*layer, basis_of(spline_order, base_activation))
+        basis = basis_of(spline_order, base_activation)
+        y = BACKENDS[plan.backend].kan_linear(*layer, basis, product_dtype)
     if len(shape) != 2:
         y = y.reshape(*shape[:-1], spline_weight.shape[0])
     return y if beside is None else y + beside

@@ -6,26 +6,31 @@ functions, need no `[rows, out_features, in_features]` and no `[rows, in_feature
 
 from __future__ import annotations
 
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from kan_fast import machine, reference
+from kan_fast import envs, machine, reference
 from kan_fast.autograd import Weight
-from kan_fast.backends import native
+from kan_fast.backends import BACKENDS
 from kan_fast.errors import DerivativeError
-from kan_fast.spec import ACTIVATIONS, MAX_SPLINE_ORDER, BasisSpec
+from kan_fast.planner import choose
+from kan_fast.spec import BasisSpec, Problem
 
 
-def _has_kernel(x: Tensor, basis: BasisSpec) -> bool:
-    return (
-        machine.facts().extension is not None
-        and x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.float64)
-        and basis.spline_order <= MAX_SPLINE_ORDER
-    )
+def _backend(x: Tensor, basis: BasisSpec) -> ModuleType | None:
+    """The backend whose kernels take `x`; None where plain torch has to."""
+    if x.dtype not in (torch.float32, torch.float64):
+        return None
+    capability = machine.gpu(x.device).capability if x.is_cuda else None
+    name = str(x.dtype).removeprefix("torch.")
+    asked = envs.BACKEND != "auto"
+    problem = Problem(x.device.type, name, basis.spline_order, None, capability, asked)
+    plan = choose(problem, machine.facts(), BACKENDS, envs.BACKEND)
+    return None if plan.backend == "reference" else BACKENDS[plan.backend]
 
 
 def _call(
@@ -36,30 +41,9 @@ def _call(
     cotangent: Tensor | None,
 ) -> Tensor:
     """The Gram matrix, or with a cotangent the sum over its entries for each row and input."""
-    first, second = knots
-    if not _has_kernel(x, basis):
-        return _by_torch(x, knots, basis, derivatives, cotangent)
-    rows, in_features = x.shape
-    sizes = [k.shape[1] - basis.spline_order for k in (first, second)]
-    gram = x.new_empty((in_features, *sizes), dtype=torch.float64) if cotangent is None else None
-    z = None if cotangent is None else torch.empty_like(x, memory_format=torch.contiguous_format)
-    first, second = first.contiguous(), second.contiguous()
-    machine.extension().gram(
-        x.dtype is torch.float64,
-        rows,
-        in_features,
-        basis.spline_order,
-        ACTIVATIONS[basis.activation],
-        first.data_ptr(),
-        first.shape[1],
-        second.data_ptr(),
-        second.shape[1],
-        *derivatives,
-        x.data_ptr(),
-        *x.stride(),
-        *[0 if t is None else t.data_ptr() for t in (gram, cotangent, z)],
-    )
-    return gram if z is None else z
+    backend = _backend(x, basis)
+    run = _by_torch if backend is None else backend.gram
+    return run(x, knots, basis, derivatives, cotangent)
 
 
 def _by_torch(
@@ -158,14 +142,15 @@ def edge_statistics(
 
 def _means(x: Tensor, knots: Tensor, basis: BasisSpec) -> Tensor:
     """Mean of every function over the rows, `[in_features, num_basis + 1]`."""
-    if not _has_kernel(x, basis):
+    backend = _backend(x, basis)
+    if backend is None:
         return reference.features(x, knots, basis).mean(0)
     num_basis = knots.shape[1] - 1 - basis.spline_order
     # one output that weighs all rows alike
     share = x.new_full((x.shape[0], 1), 1 / x.shape[0])
-    spline, base = Weight.apply(
-        x, share, None, knots, torch.Size((1, x.shape[1], num_basis)), True, basis, native, 0
-    )
+    shape = torch.Size((1, x.shape[1], num_basis))
+    kernels = backend.kernels(x)
+    spline, base = Weight.apply(x, share, None, knots, shape, True, basis, kernels, 0)
     return torch.cat([spline[0], base[0].unsqueeze(-1)], dim=-1)
 
 

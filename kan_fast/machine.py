@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import functools
 import importlib
+import importlib.util
+import shutil
+import sysconfig
 from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 
 # torch first: the extension must find the OpenMP runtime that torch has already loaded
-import torch  # noqa: F401
+import torch
+
+from kan_fast import envs
+
+#: of a GPU that the Triton kernels run on: tensor cores with TF32 and bfloat16
+LEAST_CAPABILITY = (8, 0)
 
 
 @dataclass(frozen=True)
@@ -18,10 +28,26 @@ class Machine:
     Args:
         extension: instruction set in use by `kan_fast._C`, or None when it cannot be loaded.
         extension_error: why it cannot be loaded.
+        triton: version of Triton, or None when its kernels cannot be launched.
+        triton_error: why they cannot, and what to do.
+        interpreter: whether Triton runs in its interpreter, on CPU tensors (TRITON_INTERPRET=1).
     """
 
     extension: str | None
     extension_error: str = ""
+    triton: str | None = None
+    triton_error: str = "not looked for"
+    interpreter: bool = False
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What the choice of a tile may know of a GPU."""
+
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    interpreter: bool = False
 
 
 @functools.cache
@@ -40,10 +66,46 @@ def extension() -> ModuleType:
     return module
 
 
+def _triton() -> tuple[str | None, str]:
+    """Version of Triton, or None and the reason; without importing it, which takes a while."""
+    if torch.version.hip is not None:
+        return None, "this torch is built for ROCm, and the kernels are tested for CUDA alone"
+    try:
+        if importlib.util.find_spec("triton") is None:
+            raise metadata.PackageNotFoundError
+        version = metadata.version("triton")
+    except metadata.PackageNotFoundError:
+        return None, "it is not installed; pip install triton, in the version that torch asks for"
+    if envs.TRITON_INTERPRET:
+        return version, ""
+    compiler = envs.c_compiler() or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None or shutil.which(compiler) is None:
+        return None, "its first launch needs a C compiler and there is none; install gcc"
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    if not header.exists():
+        return None, f"its first launch needs {header}; install Python's development files"
+    return version, ""
+
+
 @functools.cache
 def facts() -> Machine:
     """The facts of this process."""
     module, error = _load()
-    if module is None:
-        return Machine(None, error)
-    return Machine(module.active_isa())
+    isa = None if module is None else module.active_isa()
+    return Machine(isa, error, *_triton(), interpreter=envs.TRITON_INTERPRET)
+
+
+@functools.cache
+def gpu(device: torch.device) -> Gpu:
+    """The GPU behind a CUDA device; for a CPU device, Triton's interpreter."""
+    if device.type != "cuda":
+        return Gpu("interpreter", (0, 0), 1, interpreter=True)
+    found = torch.cuda.get_device_properties(device)
+    return Gpu(found.name, (found.major, found.minor), found.multi_processor_count)
+
+
+@functools.cache
+def all_capable() -> bool:
+    """Whether every CUDA device of the process runs the Triton kernels."""
+    count = torch.cuda.device_count()
+    return all(torch.cuda.get_device_capability(n) >= LEAST_CAPABILITY for n in range(count))

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd import forward_ad
 
-from kan_fast.backends import native
+from kan_fast.backends import BACKENDS
 from kan_fast.errors import DerivativeError
 from kan_fast.spec import BasisSpec
 
@@ -26,7 +26,7 @@ def _refuse_tangents() -> None:
         )
 
 
-@torch.library.custom_op("kan_fast::kan_linear", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("kan_fast::kan_linear", mutates_args=())
 def kan_linear_op(
     x: Tensor,
     knots: Tensor,
@@ -35,19 +35,27 @@ def kan_linear_op(
     base_weight: Tensor | None,
     spline_order: int,
     activation: str,
+    backend: str,
+    product_dtype: torch.dtype | None,
 ) -> Tensor:
-    """`[rows, in_features]` to `[rows, out_features]`; arguments as in `kan_fast.kan_linear`."""
+    """`[rows, in_features]` to `[rows, out_features]`; arguments as in `kan_fast.kan_linear`.
+
+    product_dtype: that of autocast, which is then the dtype of a result of the Triton kernels.
+    """
     _refuse_tangents()
     basis = BasisSpec(spline_order, activation)
-    return native.out(x, None, knots, spline_weight, spline_scaler, base_weight, basis, 0)
+    kernels = BACKENDS[backend].kernels(spline_weight, product_dtype)
+    return kernels.out(x, None, knots, spline_weight, spline_scaler, base_weight, basis, 0)
 
 
 @kan_linear_op.register_fake
-def _(x: Tensor, knots: Tensor, spline_weight: Tensor, *_rest: Any) -> Tensor:
-    return x.new_empty((x.shape[0], spline_weight.shape[0]))
+def _(x: Tensor, knots: Tensor, spline_weight: Tensor, *rest: Any) -> Tensor:
+    *_, backend, product_dtype = rest
+    dtype = product_dtype if backend == "triton" else None
+    return x.new_empty((x.shape[0], spline_weight.shape[0]), dtype=dtype)
 
 
-@torch.library.custom_op("kan_fast::kan_linear_backward", mutates_args=(), device_types="cpu")
+@torch.library.custom_op("kan_fast::kan_linear_backward", mutates_args=())
 def kan_linear_backward_op(
     x: Tensor,
     u: Tensor,
@@ -57,11 +65,13 @@ def kan_linear_backward_op(
     base_weight: Tensor | None,
     spline_order: int,
     activation: str,
+    backend: str,
+    product_dtype: torch.dtype | None,
     need: list[bool],
 ) -> list[Tensor]:
     """The gradients that `need` asks for, of x, spline_weight, spline_scaler and base_weight."""
     _refuse_tangents()
-    grads = native.in_weight(
+    grads = BACKENDS[backend].kernels(spline_weight, product_dtype).in_weight(
         x, u, None, knots, spline_weight, spline_scaler, base_weight,
         BasisSpec(spline_order, activation), 1, 0, tuple(need),
     )  # fmt: skip
@@ -70,25 +80,21 @@ def kan_linear_backward_op(
 
 @kan_linear_backward_op.register_fake
 def _(x: Tensor, u: Tensor, knots: Tensor, *weights_to_need: Any) -> list[Tensor]:
-    *weights, _spline_order, _activation, need = weights_to_need
+    *weights, _spline_order, _activation, _backend, _product_dtype, need = weights_to_need
     return [t.new_empty(t.shape) for t, wanted in zip((x, *weights), need, strict=True) if wanted]
 
 
 def _keep(ctx: Any, inputs: tuple, output: Tensor) -> None:
     ctx.save_for_backward(*inputs[:5])
-    ctx.spline_order, ctx.activation = inputs[5:]
+    ctx.rest = inputs[5:]
 
 
 def _backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
     x, knots, weight, scaler, base = ctx.saved_tensors
     need = [ctx.needs_input_grad[n] for n in (0, 2, 3, 4)]
-    found = iter(
-        kan_linear_backward_op(
-            x, u, knots, weight, scaler, base, ctx.spline_order, ctx.activation, need
-        )
-    )
+    found = iter(kan_linear_backward_op(x, u, knots, weight, scaler, base, *ctx.rest, need))
     grad_x, *grads = [next(found) if wanted else None for wanted in need]
-    return grad_x, None, *grads, None, None
+    return grad_x, None, *grads, None, None, None, None
 
 
 def _no_second_derivative(ctx: Any, *grads: Any) -> None:

@@ -36,12 +36,22 @@ class BasisSpec:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a call asks for, as far as the choice of a backend depends on it."""
+    """What a call asks for, as far as the choice of a backend depends on it.
+
+    Args:
+        device: type of the device, such as "cpu" or "cuda".
+        dtype: of the weights.
+        transform: what only plain torch operators get right, in words, or None.
+        capability: compute capability of a CUDA device.
+        asked: whether a backend was asked for by name.
+    """
 
     device: str
     dtype: str
     spline_order: int
     transform: str | None = None
+    capability: tuple[int, int] | None = None
+    asked: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch.autograd import Function
 
 from kan_fast.activations import known_activation
 from kan_fast.autograd import Out
-from kan_fast.backends import native, packed
+from kan_fast.backends import BACKENDS, packed
 from kan_fast.functional import basis_of, fits, plain, plan_for
 from kan_fast.kernels import Kernels
 from kan_fast.layers import KANLinear
@@ -120,7 +120,7 @@ def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
     """
     if x.dim() != 2 or x.dtype not in (torch.float32, torch.float64):
         return None
-    if not plain() or _global_hooks():
+    if not plain(x.device.type) or _global_hooks():
         return None
     if not torch.is_grad_enabled():
         return _infer(layers, x) if x.shape[0] <= packed.MOST_ROWS else None
@@ -141,9 +141,11 @@ def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
         parameters += tensors
         width = tensors[1].shape[0]
         highest = max(highest, layer.spline_order)
-    if plan_for(x, parameters[1], highest).backend != "native":
+    backend = plan_for(x, parameters[1], highest).backend
+    if backend == "reference":
         return None
-    return super(Function, _Stack).apply(x, tuple(bases), native, *parameters)
+    kernels = BACKENDS[backend].kernels(parameters[1])
+    return super(Function, _Stack).apply(x, tuple(bases), kernels, *parameters)
 
 
 def _infer(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:

@@ -11,35 +11,49 @@ from kan_fast.ops import kan_linear_op
 from kan_fast.spec import MAX_SPLINE_ORDER, BasisSpec
 
 #: what the planner would find out, as constants that a traced graph may hold
-_HAS_KERNELS = machine.facts().extension is not None
+_HAS_EXTENSION = machine.facts().extension is not None
+_HAS_TRITON = machine.facts().triton is not None
+_INTERPRETER = machine.facts().interpreter
 _KERNEL_DTYPES = (torch.float32, torch.float64)
 _HALF_DTYPES = (torch.bfloat16, torch.float16)
 
 
-def runs_kernel(x: Tensor, spline_order: int, backend: str = "auto") -> bool:
-    """Whether the layer becomes an operator of the graph that is being traced."""
+def backend_of(x: Tensor, spline_order: int, backend: str = "auto") -> str | None:
+    """The backend whose operator the layer becomes in the graph that is being traced, or None."""
     wanted = envs.BACKEND if backend == "auto" else backend
-    return (
-        _HAS_KERNELS
-        and x.device.type == "cpu"
-        and x.dtype in (*_KERNEL_DTYPES, *_HALF_DTYPES)
-        and spline_order <= MAX_SPLINE_ORDER
-        and wanted != "reference"
-        and not torch.compiler.is_exporting()
-        and not torch._C._are_functorch_transforms_active()
-        # the operator has no tangent
-        and forward_ad._current_level < 0
-    )
+    if (
+        x.dtype not in (*_KERNEL_DTYPES, *_HALF_DTYPES)
+        or spline_order > MAX_SPLINE_ORDER
+        or torch.compiler.is_exporting()
+        or torch._C._are_functorch_transforms_active()
+        # the operators have no tangents
+        or forward_ad._current_level >= 0
+    ):
+        return None
+    device = x.device.type
+    if _HAS_EXTENSION and device == "cpu" and wanted in ("auto", "native"):
+        return "native"
+    # of every GPU in the process alike: a graph holds no capability to look at
+    if _HAS_TRITON and device == "cuda" and wanted in ("auto", "triton") and machine.all_capable():
+        return "triton"
+    if _HAS_TRITON and device == "cpu" and wanted == "triton" and _INTERPRETER:
+        return "triton"
+    return None
 
 
 def kan_linear(
-    layer: tuple[Tensor | None, ...], spline_order: int, activation: str, backend: str
+    layer: tuple[Tensor | None, ...],
+    spline_order: int,
+    activation: str,
+    backend: str,
+    product_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """The layer inside a graph: one operator, or the oracle's where no kernel runs or to export."""
     x = layer[0]
-    if not runs_kernel(x, spline_order, backend):
+    chosen = backend_of(x, spline_order, backend)
+    if chosen is None:
         return reference.kan_linear(*layer, BasisSpec(spline_order, activation))
-    if x.dtype in _KERNEL_DTYPES:
-        return kan_linear_op(*layer, spline_order, activation)
+    if chosen == "triton" or x.dtype in _KERNEL_DTYPES:
+        return kan_linear_op(*layer, spline_order, activation, chosen, product_dtype)
     wide = [t if t is None else t.float() for t in layer]
-    return kan_linear_op(*wide, spline_order, activation).to(x.dtype)
+    return kan_linear_op(*wide, spline_order, activation, chosen, product_dtype).to(x.dtype)

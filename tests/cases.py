@@ -25,9 +25,11 @@ class Case:
     def parameters(self) -> tuple[Tensor | None, ...]:
         return self.spline_weight, self.spline_scaler, self.base_weight
 
-    def to(self, dtype: torch.dtype) -> Case:
+    def to(self, target: torch.dtype | str) -> Case:
+        """In another dtype or on another device."""
+
         def move(t: Tensor | None) -> Tensor | None:
-            return None if t is None else t.detach().to(dtype)
+            return None if t is None else t.detach().to(target)
 
         return Case(
             move(self.x), move(self.knots), *[move(t) for t in self.parameters()], self.basis

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import os
 
-import pytest
 import torch
+
+if not torch.cuda.is_available():
+    # before anything imports triton: its kernels then run in the interpreter, on CPU tensors
+    os.environ.setdefault("TRITON_INTERPRET", "1")
+
+import pytest
 from hypothesis import settings
 
 from kan_fast import machine

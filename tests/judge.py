@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 from cases import Case
 from torch import Tensor
@@ -100,15 +102,17 @@ def allowance(case: Case, terms: Tensor, few: float, known: float) -> float:
     return share * float(terms.abs().max())
 
 
-def compare(case: Case) -> None:
+def compare(case: Case, backend: ModuleType = native, eps: float | None = None) -> None:
+    """A layer and its gradients on a backend, against oracle and yardstick."""
     u = torch.randn(case.x.shape[0], case.spline_weight.shape[0], dtype=case.x.dtype)
-    ours = layer_and_gradients(case, u, native.kan_linear)
+    u = u.to(case.x.device)
+    ours = layer_and_gradients(case, u, backend.kan_linear)
     yardstick = layer_and_gradients(case, u, reference.kan_linear)
     truth, doubt = oracle(case, u), doubts(case, u)
     for name, result in ours.items():
         factor = VALUE_FACTOR if name == "y" else GRADIENT_FACTOR
         assert_within_tolerance(
-            name, result, truth[name], yardstick[name], factor, doubt.get(name, 0)
+            name, result, truth[name], yardstick[name], factor, doubt.get(name, 0), eps
         )
 
 
@@ -140,18 +144,24 @@ def contraction_doubts(case: Case, u: Tensor, v: Tensor, derivative: int) -> dic
 
 
 def compare_contractions(
-    case: Case, u: Tensor, v: Tensor, derivative: int, doubt: dict[str, float] | None = None
+    case: Case,
+    u: Tensor,
+    v: Tensor,
+    derivative: int,
+    doubt: dict[str, float] | None = None,
+    backend: ModuleType = native,
 ) -> None:
     """The three contractions of one derivative, kernels against oracle."""
+    kernels = backend.kernels(case.spline_weight)
     out_features, in_features, num_basis = case.spline_weight.shape
     layer = (case.knots, *case.parameters(), case.basis)
-    spline, base = native.weight(
+    spline, base = kernels.weight(
         case.x, u, v, case.knots, case.spline_weight.shape, True, case.basis, derivative
     )
     need = (True, False, False, False)
     ours = {
-        "out": native.out(case.x, v, *layer, derivative),
-        "in": native.in_weight(case.x, u, v, *layer, derivative, 0, need)[0],
+        "out": kernels.out(case.x, v, *layer, derivative),
+        "in": kernels.in_weight(case.x, u, v, *layer, derivative, 0, need)[0],
         "weight": torch.cat([spline, base.unsqueeze(-1)], dim=-1),
     }
     assert ours["weight"].shape == (out_features, in_features, num_basis + 1)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from kan_fast.backends import native, reference
+from kan_fast.backends import native, reference, triton
 
-#: each module offers `name`, `why_not(problem, facts)` and `kan_linear(...)`
-BACKENDS: dict[str, ModuleType] = {module.name: module for module in (native, reference)}
+#: each module offers `name`, `why_not(problem, facts)`, `takes_narrow_inputs` and
+#: `kan_linear(...)`; those with kernels also `kernels(weight, product_dtype)` for `autograd.py`
+BACKENDS: dict[str, ModuleType] = {module.name: module for module in (native, triton, reference)}

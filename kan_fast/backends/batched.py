@@ -29,21 +29,44 @@ def _features(
     return phi if v is None else phi * v.unsqueeze(-1)
 
 
+#: spline_weight, spline_scaler and base_weight
+_Parameters = tuple[Tensor, Tensor | None, Tensor | None]
+
+
 def out(
-    x: Tensor, v: Tensor | None, knots: Tensor, weight: Tensor, basis: BasisSpec, derivative: int
+    x: Tensor,
+    v: Tensor | None,
+    knots: Tensor,
+    parameters: _Parameters,
+    basis: BasisSpec,
+    derivative: int,
 ) -> Tensor:
-    """eq. 5 with the folded weight `[out_features, in_features, num_basis + 1]`."""
+    """eq. 5."""
+    folded = reference.fold(*parameters)
     phi = _features(x, v, knots, basis, derivative)
-    flat = weight.reshape(weight.shape[0], -1)
-    return phi.reshape(phi.shape[0], -1).mm(flat.t())
+    return phi.reshape(phi.shape[0], -1).mm(folded.reshape(folded.shape[0], -1).t())
 
 
-def contract_in(
-    x: Tensor, u: Tensor, knots: Tensor, weight: Tensor, basis: BasisSpec, derivative: int
-) -> Tensor:
-    """eq. 6 with the folded weight."""
-    phi = _features(x, None, knots, basis, derivative)
-    return (u.mm(weight.reshape(weight.shape[0], -1)).reshape(phi.shape) * phi).sum(-1)
+def in_weight(
+    x: Tensor,
+    u: Tensor,
+    v: Tensor | None,
+    knots: Tensor,
+    parameters: _Parameters,
+    basis: BasisSpec,
+    derivative_in: int,
+    derivative_weight: int,
+    need: tuple[bool, bool, bool, bool],
+) -> tuple[Tensor | None, ...]:
+    """eq. 6, and eq. 7 unfolded to the parameters; None where not needed."""
+    spline_weight, spline_scaler, _ = parameters
+    folded = reference.fold(*parameters)
+    phi = _features(x, None, knots, basis, derivative_in)
+    z = (u.mm(folded.reshape(folded.shape[0], -1)).reshape(phi.shape) * phi).sum(-1)
+    spline, base = weight(x, u, v, knots, basis, derivative_weight)
+    grad_weight = spline if spline_scaler is None else spline * spline_scaler.unsqueeze(-1)
+    found = (z, grad_weight, (spline * spline_weight).sum(-1), base)
+    return tuple(t if wanted else None for t, wanted in zip(found, need, strict=True))
 
 
 def weight(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import sys
+from types import ModuleType
 
 import torch
 from torch import Tensor
 
-from kan_fast import machine, reference
+from kan_fast import machine
 from kan_fast.autograd import Out
 from kan_fast.backends import batched
-from kan_fast.errors import DerivativeError
-from kan_fast.spec import ACTIVATIONS, MAX_DERIVATIVE, MAX_SPLINE_ORDER, BasisSpec, Problem
+from kan_fast.errors import check_derivative
+from kan_fast.spec import ACTIVATIONS, MAX_SPLINE_ORDER, BasisSpec, Problem
 
 name = "native"
+takes_narrow_inputs = False
 
 #: the last two are computed in float32 and rounded once
 DTYPES = ("float32", "float64", "bfloat16", "float16")
@@ -32,15 +34,6 @@ def why_not(problem: Problem, facts: machine.Machine) -> str | None:
     if problem.transform is not None:
         return f"{problem.transform} needs plain torch operators"
     return None
-
-
-def _check_derivative(derivative: int) -> None:
-    if derivative > MAX_DERIVATIVE:
-        raise DerivativeError(
-            f"kan_fast: derivatives of the basis are available up to order {MAX_DERIVATIVE}, got "
-            f"{derivative}; use backend='reference' for this layer, which differentiates any "
-            "number of times"
-        )
 
 
 def layer_numbers(
@@ -110,11 +103,11 @@ def out(
     derivative: int,
 ) -> Tensor:
     """`y` of docs/math.md eq. 5, `[rows, out_features]`; `x` and `v` are `[rows, in_features]`."""
-    _check_derivative(derivative)
-    if batched.is_batched(v, spline_weight, base_weight):
-        folded = reference.fold(spline_weight, spline_scaler, base_weight)
-        return batched.out(x, v, knots, folded, basis, derivative)
-    numbers, _alive = layer_numbers(x, v, knots, spline_weight, spline_scaler, base_weight, basis)
+    check_derivative(derivative)
+    parameters = (spline_weight, spline_scaler, base_weight)
+    if batched.is_batched(v, *parameters):
+        return batched.out(x, v, knots, parameters, basis, derivative)
+    numbers, _alive = layer_numbers(x, v, knots, *parameters, basis)
     y = x.new_empty((x.shape[0], spline_weight.shape[0]))
     machine.extension().contract_out(*numbers, derivative, y.data_ptr())
     return y
@@ -142,15 +135,13 @@ def in_weight(
         those four; None where not needed.
     """
     if need[0]:
-        _check_derivative(derivative_in)
-    if batched.is_batched(u, v, spline_weight, base_weight):
-        folded = reference.fold(spline_weight, spline_scaler, base_weight)
-        z = batched.contract_in(x, u, knots, folded, basis, derivative_in)
-        spline, base = batched.weight(x, u, v, knots, basis, derivative_weight)
-        grad_weight = spline if spline_scaler is None else spline * spline_scaler.unsqueeze(-1)
-        found = (z, grad_weight, (spline * spline_weight).sum(-1), base)
-        return tuple(t if wanted else None for t, wanted in zip(found, need, strict=True))
-    numbers, _alive = layer_numbers(x, v, knots, spline_weight, spline_scaler, base_weight, basis)
+        check_derivative(derivative_in)
+    parameters = (spline_weight, spline_scaler, base_weight)
+    if batched.is_batched(u, v, *parameters):
+        return batched.in_weight(
+            x, u, v, knots, parameters, basis, derivative_in, derivative_weight, need
+        )
+    numbers, _alive = layer_numbers(x, v, knots, *parameters, basis)
     contiguous = torch.contiguous_format
     outputs = (
         torch.empty_like(x, memory_format=contiguous) if need[0] else None,
@@ -174,7 +165,7 @@ def weight(
     derivative: int,
 ) -> tuple[Tensor, Tensor | None]:
     """`S` of eq. 7: its spline part `weight_shape`, and its base part or None."""
-    _check_derivative(derivative)
+    check_derivative(derivative)
     if batched.is_batched(u, v):
         spline, base = batched.weight(x, u, v, knots, basis, derivative)
         return spline, base if with_base else None
@@ -187,6 +178,41 @@ def weight(
     return spline, base
 
 
+def gram(
+    x: Tensor,
+    knots: tuple[Tensor, Tensor],
+    basis: BasisSpec,
+    derivatives: tuple[int, int],
+    cotangent: Tensor | None,
+) -> Tensor:
+    """eq. 9 for the functions of two grids, or with a cotangent the sum over its entries.
+
+    Returns:
+        `[in_features, num_basis + 1, other num_basis + 1]` in float64, or the shape of `x`.
+    """
+    first, second = (k.contiguous() for k in knots)
+    rows, in_features = x.shape
+    sizes = [k.shape[1] - basis.spline_order for k in (first, second)]
+    found = x.new_empty((in_features, *sizes), dtype=torch.float64) if cotangent is None else None
+    z = None if cotangent is None else torch.empty_like(x, memory_format=torch.contiguous_format)
+    machine.extension().gram(
+        x.dtype is torch.float64,
+        rows,
+        in_features,
+        basis.spline_order,
+        ACTIVATIONS[basis.activation],
+        first.data_ptr(),
+        first.shape[1],
+        second.data_ptr(),
+        second.shape[1],
+        *derivatives,
+        x.data_ptr(),
+        *x.stride(),
+        *[0 if t is None else t.data_ptr() for t in (found, cotangent, z)],
+    )
+    return found if z is None else z
+
+
 def kan_linear(
     x: Tensor,
     knots: Tensor,
@@ -194,8 +220,10 @@ def kan_linear(
     spline_scaler: Tensor | None,
     base_weight: Tensor | None,
     basis: BasisSpec,
+    product_dtype: torch.dtype | None = None,
 ) -> Tensor:
-    """The layer on `x` of shape `[rows, in_features]`, differentiable."""
+    """The layer on `x` of shape `[rows, in_features]`, differentiable; products are never rounded
+    to `product_dtype`."""
     if x.dtype not in (torch.float32, torch.float64):
         return kan_linear(
             *[t if t is None else t.float() for t in (x, knots, spline_weight, spline_scaler)],
@@ -209,6 +237,11 @@ def kan_linear(
     return Out.apply(
         x, None, knots, spline_weight, spline_scaler, base_weight, basis, _this_module, 0
     )
+
+
+def kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> ModuleType:
+    """The contractions, for `autograd.py`: those of this module."""
+    return _this_module
 
 
 _this_module = sys.modules[__name__]

@@ -15,14 +15,23 @@ def locate(x, knots, num_knots, STEPS: tl.constexpr):
 
     `knots` points at the first knot of the input of each x; 2**STEPS > num_knots.
     """
-    below = (x * 0).to(tl.int32)  # NaN converts to anything, and is put right below
-    below = below * 0
+    below = tl.zeros_like(x).to(tl.int32)
     for step in tl.static_range(STEPS):
         probe = below + (1 << (STEPS - 1 - step))
         exists = probe <= num_knots
         knot = tl.load(knots + (probe - 1), mask=exists, other=0.0).to(x.dtype)
         below = tl.where(exists & (knot <= x), probe, below)
     return below - 1
+
+
+@triton.jit
+def _knot(at, exists, far: tl.constexpr, dtype: tl.constexpr):
+    """A stored knot, or one that is far away."""
+    if at.dtype.element_ty == tl.float16:  # in which far away is infinite
+        knot = tl.where(exists, tl.load(at, mask=exists, other=0.0).to(dtype), far)
+    else:
+        knot = tl.load(at, mask=exists, other=far).to(dtype)
+    return knot
 
 
 @triton.jit
@@ -55,9 +64,9 @@ def active_values(
         upper = ()
         for m in tl.static_range(ORDER):
             exists = inside & (cell >= m)
-            lower = lower + (tl.load(at - m, mask=exists, other=-1e30).to(x.dtype),)
+            lower = lower + (_knot(at - m, exists, -1e30, x.dtype),)
             exists = inside & (cell < num_knots - 1 - m)
-            upper = upper + (tl.load(at + (1 + m), mask=exists, other=1e30).to(x.dtype),)
+            upper = upper + (_knot(at + (1 + m), exists, 1e30, x.dtype),)
         for level in tl.static_range(1, ORDER + 1):
             carried = nothing
             following = ()

@@ -98,17 +98,17 @@ def _in_tile(
             base_product = tl.zeros((BLOCK_R, BLOCK_I), COORDINATE)
             for first_o in tl.range(0, out_features, BLOCK_K, num_stages=STAGES):
                 o = first_o + tl.arange(0, BLOCK_K)
-                us = row_tile(u, rows, o, num_rows, out_features, u_row, u_column).to(COORDINATE)
+                us = row_tile(u, rows, o, num_rows, out_features, u_row, u_column, COORDINATE)
                 if with_splines:
                     w = weight_tile(
                         weight, scaler, o, first, chunk, in_features, out_features,
-                        NUM_BASIS, BLOCK_I, WIDTH, HAS_SCALER,
+                        NUM_BASIS, BLOCK_I, WIDTH, HAS_SCALER, COORDINATE,
                     )  # fmt: skip
-                    product = dot(us, w.to(COORDINATE), product, PRECISION)
+                    product = dot(us, w, product, PRECISION)
                 if with_base:
-                    w = edge_tile(base, o, first, in_features, out_features, BLOCK_I)
-                    base_product = dot(us, w.to(COORDINATE), base_product, PRECISION)
-            at = row_tile(x, rows, i, num_rows, in_features, x_row, x_column).to(COORDINATE)
+                    w = edge_tile(base, o, first, in_features, out_features, BLOCK_I, COORDINATE)
+                    base_product = dot(us, w, base_product, PRECISION)
+            at = row_tile(x, rows, i, num_rows, in_features, x_row, x_column, COORDINATE)
             if with_splines:
                 own = knots + tl.minimum(i, in_features - 1)[None, :] * num_knots
                 phi = columns(at, own, num_knots, chunk, ORDER, DERIVATIVE, STEPS, WIDTH)
@@ -144,11 +144,11 @@ def _spline_sum_tile(
     if DERIVATIVE <= ORDER:
         for first_row in tl.range(begin, end, BLOCK_K, num_stages=1):
             rows = first_row + tl.arange(0, BLOCK_K)
-            us = row_tile(u, rows, o, end, out_features, u_row, u_column).to(COORDINATE)
-            at = row_tile(x, rows, i, end, in_features, x_row, x_column).to(COORDINATE)
+            us = row_tile(u, rows, o, end, out_features, u_row, u_column, COORDINATE)
+            at = row_tile(x, rows, i, end, in_features, x_row, x_column, COORDINATE)
             phi = columns(at, own, num_knots, chunk, ORDER, DERIVATIVE, STEPS, WIDTH)
             if HAS_V:
-                vs = row_tile(v, rows, i, end, in_features, v_row, v_column).to(COORDINATE)
+                vs = row_tile(v, rows, i, end, in_features, v_row, v_column, COORDINATE)
                 phi = phi * vs[:, :, None]
             phi = tl.reshape(phi, (BLOCK_K, BLOCK_I * WIDTH)) + 0.0
             found = dot(tl.trans(us), phi, found, PRECISION)
@@ -183,11 +183,11 @@ def _base_sum_tile(
     found = tl.zeros((BLOCK_O, BLOCK_I), COORDINATE)
     for first_row in tl.range(begin, end, BLOCK_K, num_stages=1):
         rows = first_row + tl.arange(0, BLOCK_K)
-        us = row_tile(u, rows, o, end, out_features, u_row, u_column).to(COORDINATE)
-        at = row_tile(x, rows, i, end, in_features, x_row, x_column).to(COORDINATE)
+        us = row_tile(u, rows, o, end, out_features, u_row, u_column, COORDINATE)
+        at = row_tile(x, rows, i, end, in_features, x_row, x_column, COORDINATE)
         value = activation(at, ACTIVATION, DERIVATIVE)
         if HAS_V:
-            value *= row_tile(v, rows, i, end, in_features, v_row, v_column).to(COORDINATE)
+            value *= row_tile(v, rows, i, end, in_features, v_row, v_column, COORDINATE)
         found = dot(tl.trans(us), value, found, PRECISION)
     real = (o < out_features)[:, None] & (i < in_features)[None, :]
     row = (split.to(tl.int64) * out_features + o) * in_features
@@ -195,9 +195,10 @@ def _base_sum_tile(
     tl.store(total + place, found.to(total.dtype.element_ty), mask=real)
 
 
-@triton.jit(do_not_specialize=["num_splits"])
+@triton.jit(do_not_specialize=["num_edges", "num_splits"])
 def unfold(
-    spline_sum, base_sum, weight, scaler, grad_weight, grad_scaler, grad_base, num_edges, num_splits,
+    spline_sum, base_sum, weight, scaler, grad_weight, grad_scaler, grad_base,
+    num_edges, num_splits,
     NUM_BASIS: tl.constexpr, PADDED: tl.constexpr, HAS_SCALER: tl.constexpr,
     NEED_WEIGHT: tl.constexpr, NEED_SCALER: tl.constexpr, NEED_BASE: tl.constexpr,
     COORDINATE: tl.constexpr, BLOCK_E: tl.constexpr,
@@ -214,9 +215,10 @@ def unfold(
         both = real[:, None] & (g < NUM_BASIS)[None, :]
         place = edge[:, None] * NUM_BASIS + g[None, :]
         found = tl.zeros((BLOCK_E, PADDED), COORDINATE)
-        for split in range(num_splits):
-            part = spline_sum + split.to(tl.int64) * num_edges * NUM_BASIS
-            found += tl.load(part + place, mask=both, other=0.0)
+        for _ in range(num_splits):
+            found += tl.load(spline_sum + place, mask=both, other=0.0)
+            place += num_edges.to(tl.int64) * NUM_BASIS
+        place = edge[:, None] * NUM_BASIS + g[None, :]
         if NEED_SCALER:
             w = tl.load(weight + place, mask=both, other=0.0).to(COORDINATE)
             of_scaler = tl.sum(found * w, 1)
@@ -226,8 +228,9 @@ def unfold(
                 found *= tl.load(scaler + edge, mask=real, other=0.0).to(COORDINATE)[:, None]
             tl.store(grad_weight + place, found.to(grad_weight.dtype.element_ty), mask=both)
     if NEED_BASE:
-        found = tl.zeros((BLOCK_E,), COORDINATE)
-        for split in range(num_splits):
-            part = base_sum + split.to(tl.int64) * num_edges
-            found += tl.load(part + edge, mask=real, other=0.0)
-        tl.store(grad_base + edge, found.to(grad_base.dtype.element_ty), mask=real)
+        of_base = tl.zeros((BLOCK_E,), COORDINATE)
+        at_edge = edge
+        for _ in range(num_splits):
+            of_base += tl.load(base_sum + at_edge, mask=real, other=0.0)
+            at_edge += num_edges
+        tl.store(grad_base + edge, of_base.to(grad_base.dtype.element_ty), mask=real)

@@ -36,26 +36,28 @@ def contract_out(
     total = tl.zeros((BLOCK_R, BLOCK_O), COORDINATE)
     if DERIVATIVE <= ORDER:
         i = tl.arange(0, BLOCK_I)
-        ahead = row_tile(x, rows, i, num_rows, in_features, x_row, x_column)
+        ahead = row_tile(x, rows, i, num_rows, in_features, x_row, x_column, COORDINATE)
         # the loads are issued before the arithmetic that they hide behind: the weights of this step
         # and the x of the next; copies ahead by the compiler would take in the knots as well
         for first in tl.range(0, in_features, BLOCK_I, num_stages=1):
             i = first + tl.arange(0, BLOCK_I)
-            at = ahead.to(COORDINATE)
-            ahead = row_tile(x, rows, i + BLOCK_I, num_rows, in_features, x_row, x_column)
+            at = ahead
+            ahead = row_tile(
+                x, rows, i + BLOCK_I, num_rows, in_features, x_row, x_column, COORDINATE
+            )
             if HAS_V:
-                vs = row_tile(v, rows, i, num_rows, in_features, v_row, v_column).to(COORDINATE)
+                vs = row_tile(v, rows, i, num_rows, in_features, v_row, v_column, COORDINATE)
             own = knots + tl.minimum(i, in_features - 1)[None, :] * num_knots
             for chunk in tl.static_range(0, NUM_BASIS, WIDTH):
                 w = weight_tile(
                     weight, scaler, o, first, chunk, in_features, out_features,
-                    NUM_BASIS, BLOCK_I, WIDTH, HAS_SCALER,
+                    NUM_BASIS, BLOCK_I, WIDTH, HAS_SCALER, COORDINATE,
                 )  # fmt: skip
                 phi = columns(at, own, num_knots, chunk, ORDER, DERIVATIVE, STEPS, WIDTH)
                 if HAS_V:
                     phi = phi * vs[:, :, None]
                 total = dot(
-                    tl.reshape(phi, (BLOCK_R, BLOCK_I * WIDTH)), tl.trans(w).to(COORDINATE),
+                    tl.reshape(phi, (BLOCK_R, BLOCK_I * WIDTH)), tl.trans(w),
                     total, PRECISION,
                 )  # fmt: skip
     if HAS_BASE:
@@ -80,10 +82,10 @@ def _base_branch(
     """total + sum_i v[r,i] base[o,i] a^(d)(x[r,i]): an ordinary product."""
     for first in tl.range(0, in_features, BLOCK_I, num_stages=STAGES):
         i = first + tl.arange(0, BLOCK_I)
-        at = row_tile(x, rows, i, num_rows, in_features, x_row, x_column).to(COORDINATE)
+        at = row_tile(x, rows, i, num_rows, in_features, x_row, x_column, COORDINATE)
         value = activation(at, ACTIVATION, DERIVATIVE)
         if HAS_V:
-            value *= row_tile(v, rows, i, num_rows, in_features, v_row, v_column).to(COORDINATE)
-        w = edge_tile(base, o, first, in_features, out_features, BLOCK_I)
-        total = dot(value, tl.trans(w).to(COORDINATE), total, PRECISION)
+            value *= row_tile(v, rows, i, num_rows, in_features, v_row, v_column, COORDINATE)
+        w = edge_tile(base, o, first, in_features, out_features, BLOCK_I, COORDINATE)
+        total = dot(value, tl.trans(w), total, PRECISION)
     return total

@@ -39,21 +39,23 @@ def pack(
 
 @triton.jit
 def _row_sum(
-    values, cell, slope, packed, i, o, real, out_features,
+    values, cell, slope, packed, o, real, out_features,
     ORDER: tl.constexpr, DERIVATIVE: tl.constexpr, NUM_BASIS: tl.constexpr, HAS_BASE: tl.constexpr,
 ):  # fmt: skip
-    """sum_g b_g W[i, g, o] for each x and the outputs `o`, `[x, o]`; `slope` is the base branch."""
-    first_row = i.to(tl.int64) * (NUM_BASIS + 1)
+    """sum_g b_g W[i, g, o] for each x and the outputs `o`, `[x, o]`; `slope` is the base branch.
+
+    packed: the rows of input i.
+    """
     found = tl.zeros((values[0].shape[0], o.shape[0]), packed.dtype.element_ty)
     if DERIVATIVE <= ORDER:
         for m in tl.static_range(ORDER + 1):
             g = cell - ORDER + m
             exists = (g >= 0) & (g < NUM_BASIS)
-            row = packed + (first_row + g) * out_features
+            row = packed + g.to(tl.int64) * out_features
             w = tl.load(row[:, None] + o[None, :], mask=real & exists[:, None], other=0.0)
             found += values[m][:, None] * w
     if HAS_BASE:
-        row = packed + (first_row + NUM_BASIS) * out_features
+        row = packed + NUM_BASIS * out_features
         w = tl.load(row + o, mask=o < out_features, other=0.0)
         found += slope[:, None] * w[None, :]
     return found
@@ -73,19 +75,25 @@ def gather_out(
     o = (tl.program_id(0) % tiles_o) * BLOCK_O + tl.arange(0, BLOCK_O)
     real = (rows < num_rows)[:, None] & (o < out_features)[None, :]
     total = tl.zeros((BLOCK_R, BLOCK_O), COORDINATE)
-    for i in range(in_features):
-        place = rows * x_row + i.to(tl.int64) * x_column
-        at = tl.load(x + place, mask=rows < num_rows, other=0.0).to(COORDINATE)
-        values, cell = active_values(at, knots + i * num_knots, num_knots, ORDER, DERIVATIVE, STEPS)
+    x_at = x + rows * x_row
+    v_at = v
+    if HAS_V:
+        v_at = v + rows * v_row
+    for _ in range(in_features):
+        at = tl.load(x_at, mask=rows < num_rows, other=0.0).to(COORDINATE)
+        values, cell = active_values(at, knots, num_knots, ORDER, DERIVATIVE, STEPS)
         slope = activation(at, ACTIVATION, DERIVATIVE)
         part = _row_sum(
-            values, cell, slope, packed, i, o, real, out_features,
+            values, cell, slope, packed, o, real, out_features,
             ORDER, DERIVATIVE, NUM_BASIS, HAS_BASE,
         )  # fmt: skip
         if HAS_V:
-            place = rows * v_row + i.to(tl.int64) * v_column
-            part *= tl.load(v + place, mask=rows < num_rows, other=0.0).to(COORDINATE)[:, None]
+            part *= tl.load(v_at, mask=rows < num_rows, other=0.0).to(COORDINATE)[:, None]
+            v_at += v_column
         total += part
+        x_at += x_column
+        knots += num_knots
+        packed += (NUM_BASIS + 1) * out_features
     tl.store(y + rows[:, None] * out_features + o[None, :], total.to(y.dtype.element_ty), mask=real)
 
 
@@ -104,13 +112,14 @@ def gather_in(
     at = tl.load(x + place, mask=rows < num_rows, other=0.0).to(COORDINATE)
     values, cell = active_values(at, knots + i * num_knots, num_knots, ORDER, DERIVATIVE, STEPS)
     slope = activation(at, ACTIVATION, DERIVATIVE)
+    packed += i.to(tl.int64) * (NUM_BASIS + 1) * out_features
     total = tl.zeros((BLOCK_R, BLOCK_O), COORDINATE)
     for first in range(0, out_features, BLOCK_O):
         o = first + tl.arange(0, BLOCK_O)
         real = (rows < num_rows)[:, None] & (o < out_features)[None, :]
-        us = row_tile(u, rows, o, num_rows, out_features, u_row, u_column).to(COORDINATE)
+        us = row_tile(u, rows, o, num_rows, out_features, u_row, u_column, COORDINATE)
         total += us * _row_sum(
-            values, cell, slope, packed, i, o, real, out_features,
+            values, cell, slope, packed, o, real, out_features,
             ORDER, DERIVATIVE, NUM_BASIS, HAS_BASE,
         )  # fmt: skip
     found = tl.sum(total, 1).to(z.dtype.element_ty)

@@ -42,10 +42,11 @@ def weight_tile(
     BLOCK_I: tl.constexpr,
     WIDTH: tl.constexpr,
     HAS_SCALER: tl.constexpr,
+    DTYPE: tl.constexpr,
 ):
     """W[o, i, g] for the outputs `o`, BLOCK_I inputs and WIDTH columns, `[o, BLOCK_I * WIDTH]`.
 
-    The scaler is folded in. Zero where an output, input or column does not exist.
+    The scaler is folded in, in DTYPE. Zero where an output, input or column does not exist.
     """
     column = tl.arange(0, BLOCK_I * WIDTH)
     i = first_input + column // WIDTH
@@ -56,26 +57,43 @@ def weight_tile(
     else:
         place = i * NUM_BASIS + g
     row = o.to(tl.int64) * in_features * NUM_BASIS
-    tile = tl.load(weight + row[:, None] + place[None, :], mask=real, other=0.0)
+    tile = tl.load(weight + row[:, None] + place[None, :], mask=real, other=0.0).to(DTYPE)
     if HAS_SCALER:
-        s = edge_tile(scaler, o, first_input, in_features, out_features, BLOCK_I)
+        s = edge_tile(scaler, o, first_input, in_features, out_features, BLOCK_I, DTYPE)
         spread = tl.broadcast_to(s[:, :, None], (s.shape[0], BLOCK_I, WIDTH))
         tile = tile * tl.reshape(spread, (s.shape[0], BLOCK_I * WIDTH))
     return tile
 
 
 @triton.jit
-def edge_tile(matrix, o, first_input, in_features, out_features, BLOCK_I: tl.constexpr):
-    """`matrix[o, i]` for the outputs `o` and BLOCK_I inputs; zero beyond."""
+def edge_tile(
+    matrix,
+    o,
+    first_input,
+    in_features,
+    out_features,
+    BLOCK_I: tl.constexpr,
+    DTYPE: tl.constexpr,
+):
+    """`matrix[o, i]` for the outputs `o` and BLOCK_I inputs, in DTYPE; zero beyond."""
     i = first_input + tl.arange(0, BLOCK_I)
     real = (o < out_features)[:, None] & (i < in_features)[None, :]
     place = o.to(tl.int64)[:, None] * in_features + i[None, :]
-    return tl.load(matrix + place, mask=real, other=0.0)
+    return tl.load(matrix + place, mask=real, other=0.0).to(DTYPE)
 
 
 @triton.jit
-def row_tile(matrix, rows, columns, num_rows, num_columns, row_stride, column_stride):
-    """`matrix[rows, columns]` of any strides; zero beyond."""
+def row_tile(
+    matrix,
+    rows,
+    columns,
+    num_rows,
+    num_columns,
+    row_stride,
+    column_stride,
+    DTYPE: tl.constexpr,
+):
+    """`matrix[rows, columns]` of any strides, in DTYPE; zero beyond."""
     real = (rows < num_rows)[:, None] & (columns < num_columns)[None, :]
     place = rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
-    return tl.load(matrix + place, mask=real, other=0.0)
+    return tl.load(matrix + place, mask=real, other=0.0).to(DTYPE)
