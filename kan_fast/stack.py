@@ -16,7 +16,8 @@ from torch.autograd import Function
 from kan_fast.activations import known_activation
 from kan_fast.autograd import Out
 from kan_fast.backends import BACKENDS, packed
-from kan_fast.functional import basis_of, fits, plain, plan_for
+from kan_fast.checks import fits
+from kan_fast.functional import basis_of, plain, plan_for
 from kan_fast.kernels import Kernels
 from kan_fast.layers import KANLinear
 from kan_fast.spec import BasisSpec

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from importlib import resources
 from typing import Any
 
+from kan_fast.backends import tuned
 from kan_fast.machine import Gpu
 
 #: at most so much memory for the parts of a split sum
@@ -159,29 +160,28 @@ def candidates(kind: str, shape: Shape) -> list[Any]:
 
 
 def _choose(kind: str, shape: Shape) -> Any:
-    from kan_fast.backends import tuned
-
-    found = tuned.lookup(kind, shape)
-    return _by_rule(kind, shape) if found is None else KINDS[kind](**found)
+    forced = tuned.forced(kind)
+    if forced is not None:
+        return forced
+    found = tuned.lookup(kind, shape, KINDS[kind].__dataclass_fields__.keys())
+    return by_rule(kind, shape) if found is None else KINDS[kind](**found)
 
 
 @functools.lru_cache(maxsize=4096)
-def _by_rule(kind: str, shape: Shape) -> Any:
+def by_rule(kind: str, shape: Shape) -> Any:
     """The first tile that is not much wider than the layer and gives every multiprocessor work."""
     listed = candidates(kind, shape)
     outputs = max(16, power_of_two(shape.out_features))
-    for tile in listed:
+    fitting = [t for t in listed if (t.outputs if kind == "out" else t.weight_outputs) <= outputs]
+    for tile in fitting:
         if kind == "out":
-            fits = tile.outputs <= outputs
             count = _ceil(shape.rows, tile.rows) * _ceil(shape.out_features, tile.outputs)
         else:
-            fits = tile.weight_outputs <= outputs
             count = _ceil(shape.rows, tile.in_rows) * _ceil(
                 shape.in_features, tile.in_columns // tile.width
             )
-        if fits and count >= shape.gpu.multiprocessors:
+        if count >= shape.gpu.multiprocessors:
             return tile
-    fitting = [t for t in listed if (t.outputs if kind == "out" else t.weight_outputs) <= outputs]
     return (fitting or listed)[-1]
 
 

@@ -7,11 +7,13 @@ a result at most; where the folder cannot be written, results last as long as th
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import re
 import tempfile
+from collections.abc import Collection, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from kan_fast import envs
 
 _log = logging.getLogger("kan_fast")
 _known: dict[Path, dict[str, Any]] = {}
+_forced: dict[str, Any] = {}
 
 
 def path(gpu: Any) -> Path:
@@ -38,10 +41,9 @@ def path(gpu: Any) -> Path:
 
 def key(kind: str, shape: Any) -> str:
     """What a result holds for: a kind of kernel and a `tiles.Shape`, rows in powers of two."""
-    from kan_fast.backends.tiles import power_of_two
-
+    bucket = 1 << max(0, shape.rows - 1).bit_length()
     numbers = (
-        power_of_two(shape.rows), shape.in_features, shape.out_features, shape.num_basis,
+        bucket, shape.in_features, shape.out_features, shape.num_basis,
         shape.spline_order,
     )  # fmt: skip
     return f"{kind} {shape.precision} " + "x".join(map(str, numbers))
@@ -64,14 +66,26 @@ def _all(file: Path) -> dict[str, Any]:
     return _known[file]
 
 
-def lookup(kind: str, shape: Any) -> dict[str, int] | None:
-    """The tuned tile, or None."""
-    from kan_fast.backends.tiles import KINDS
+@contextlib.contextmanager
+def using(kind: str, tile: Any) -> Iterator[None]:
+    """Every launch of a kind runs with this tile."""
+    _forced[kind] = tile
+    try:
+        yield
+    finally:
+        del _forced[kind]
 
+
+def forced(kind: str) -> Any:
+    """The tile of an enclosing `using`, or None."""
+    return _forced.get(kind)
+
+
+def lookup(kind: str, shape: Any, fields: Collection[str]) -> dict[str, int] | None:
+    """The tuned tile where there is one with these fields, or None."""
     if shape.gpu.interpreter:
         return None
     found = _all(path(shape.gpu)).get(key(kind, shape))
-    fields = KINDS[kind].__dataclass_fields__.keys()
     usable = isinstance(found, dict) and found.keys() == fields
     return found if usable and all(isinstance(n, int) for n in found.values()) else None
 

@@ -91,33 +91,52 @@ def _in_tile(
     found = tl.zeros((BLOCK_R, BLOCK_I), COORDINATE)
     for chunk in tl.static_range(0, NUM_BASIS, WIDTH):
         # the base branch goes along with the first columns
-        with_base: tl.constexpr = HAS_BASE and chunk == 0
-        with_splines: tl.constexpr = DERIVATIVE <= ORDER
-        if with_base or with_splines:
-            product = tl.zeros((BLOCK_R, BLOCK_I * WIDTH), COORDINATE)
-            base_product = tl.zeros((BLOCK_R, BLOCK_I), COORDINATE)
-            for first_o in tl.range(0, out_features, BLOCK_K, num_stages=STAGES):
-                o = first_o + tl.arange(0, BLOCK_K)
-                us = row_tile(u, rows, o, num_rows, out_features, u_row, u_column, COORDINATE)
-                if with_splines:
-                    w = weight_tile(
-                        weight, scaler, o, first, chunk, in_features, out_features,
-                        NUM_BASIS, BLOCK_I, WIDTH, HAS_SCALER, COORDINATE,
-                    )  # fmt: skip
-                    product = dot(us, w, product, PRECISION)
-                if with_base:
-                    w = edge_tile(base, o, first, in_features, out_features, BLOCK_I, COORDINATE)
-                    base_product = dot(us, w, base_product, PRECISION)
-            at = row_tile(x, rows, i, num_rows, in_features, x_row, x_column, COORDINATE)
-            if with_splines:
-                own = knots + tl.minimum(i, in_features - 1)[None, :] * num_knots
-                phi = columns(at, own, num_knots, chunk, ORDER, DERIVATIVE, STEPS, WIDTH)
-                found += tl.sum(tl.reshape(product, (BLOCK_R, BLOCK_I, WIDTH)) * phi, 2)
-            if with_base:
-                found += base_product * activation(at, ACTIVATION, DERIVATIVE)
+        found += _in_columns(
+            rows, first, chunk, x, x_row, x_column, u, u_row, u_column, knots, weight, scaler, base,
+            num_rows, in_features, out_features, num_knots, ORDER, DERIVATIVE, NUM_BASIS, STEPS,
+            ACTIVATION, HAS_SCALER, HAS_BASE and chunk == 0, PRECISION, COORDINATE,
+            BLOCK_I, BLOCK_K, STAGES, WIDTH,
+        )  # fmt: skip
     real = (rows < num_rows)[:, None] & (i < in_features)[None, :]
     place = rows[:, None] * in_features + i[None, :]
     tl.store(z + place, found.to(z.dtype.element_ty), mask=real)
+
+
+@triton.jit
+def _in_columns(
+    rows, first, chunk: tl.constexpr, x, x_row, x_column, u, u_row, u_column, knots, weight, scaler,
+    base, num_rows, in_features, out_features, num_knots,
+    ORDER: tl.constexpr, DERIVATIVE: tl.constexpr, NUM_BASIS: tl.constexpr, STEPS: tl.constexpr,
+    ACTIVATION: tl.constexpr, HAS_SCALER: tl.constexpr, WITH_BASE: tl.constexpr,
+    PRECISION: tl.constexpr, COORDINATE: tl.constexpr,
+    BLOCK_I: tl.constexpr, BLOCK_K: tl.constexpr, STAGES: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """What WIDTH columns of the basis from `chunk` on, and the base branch, add to z."""
+    i = first + tl.arange(0, BLOCK_I)
+    product = tl.zeros((rows.shape[0], BLOCK_I * WIDTH), COORDINATE)
+    base_product = tl.zeros((rows.shape[0], BLOCK_I), COORDINATE)
+    if WITH_BASE or DERIVATIVE <= ORDER:
+        for first_o in tl.range(0, out_features, BLOCK_K, num_stages=STAGES):
+            o = first_o + tl.arange(0, BLOCK_K)
+            us = row_tile(u, rows, o, num_rows, out_features, u_row, u_column, COORDINATE)
+            if DERIVATIVE <= ORDER:
+                w = weight_tile(
+                    weight, scaler, o, first, chunk, in_features, out_features,
+                    NUM_BASIS, BLOCK_I, WIDTH, HAS_SCALER, COORDINATE,
+                )  # fmt: skip
+                product = dot(us, w, product, PRECISION)
+            if WITH_BASE:
+                wb = edge_tile(base, o, first, in_features, out_features, BLOCK_I, COORDINATE)
+                base_product = dot(us, wb, base_product, PRECISION)
+    at = row_tile(x, rows, i, num_rows, in_features, x_row, x_column, COORDINATE)
+    found = at - at
+    if DERIVATIVE <= ORDER:
+        own = knots + tl.minimum(i, in_features - 1)[None, :] * num_knots
+        phi = columns(at, own, num_knots, chunk, ORDER, DERIVATIVE, STEPS, WIDTH)
+        found += tl.sum(tl.reshape(product, (rows.shape[0], BLOCK_I, WIDTH)) * phi, 2)
+    if WITH_BASE:
+        found += base_product * activation(at, ACTIVATION, DERIVATIVE)
+    return found
 
 
 @triton.jit
