@@ -39,3 +39,16 @@ def collect() -> dict:
         "kan_fast": kan_fast.__version__,
         "commit": _commit(),
     }
+
+
+def gpu() -> dict:
+    """GPU, driver, CUDA and Triton."""
+    query = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm", "--format=csv,noheader"]
+    done = subprocess.run(query, capture_output=True, text=True)
+    return {
+        "gpu": torch.cuda.get_device_name(),
+        "capability": torch.cuda.get_device_capability(),
+        "nvidia_smi": done.stdout.strip(),
+        "cuda": torch.version.cuda,
+        "triton": machine.facts().triton,
+    }

@@ -25,11 +25,12 @@ WIDTHS = (2, 8, 8, 8, 1)
 GRID_SIZE = 10
 
 
-def tanh_mlp() -> nn.Module:
-    """Three hidden layers of equal width h: 2 h^2 + 6 h + 1 = P."""
-    total = kan_parameters(WIDTHS, GRID_SIZE, 3)
-    h = round((-6 + (36 + 8 * (total - 1)) ** 0.5) / 4)
-    return mlp([2, h, h, h, 1], nn.Tanh)
+def tanh_mlp(outputs: int = 1) -> nn.Module:
+    """Three hidden layers of equal width h: 2 h^2 + (5 + outputs) h + outputs = P."""
+    total = kan_parameters((*WIDTHS[:-1], outputs), GRID_SIZE, 3)
+    b = 5 + outputs
+    h = round((-b + (b * b + 8 * (total - outputs)) ** 0.5) / 4)
+    return mlp([2, h, h, h, outputs], nn.Tanh)
 
 
 def step(model: nn.Module, points: torch.Tensor) -> None:

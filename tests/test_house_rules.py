@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 PYTHON = sorted((ROOT / "kan_fast").rglob("*.py"))
 KERNELS = sorted(p for p in (ROOT / "kernels").rglob("*") if p.suffix in {".h", ".cpp", ".cu"})
+TRITON = sorted((ROOT / "kernels" / "triton_jit").glob("*.py"))
 CSRC = sorted((ROOT / "csrc").glob("*.cpp"))
 
 
@@ -64,6 +65,19 @@ def test_shared_headers_run_on_a_device(path: Path) -> None:
     assert not re.search(r"\b(throw|new|malloc|std::vector)\b", code)
 
 
+@pytest.mark.parametrize("path", TRITON, ids=lambda p: p.name)
+def test_triton_kernels_know_triton_alone(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level == 1:
+            continue  # a sibling
+        if isinstance(node, ast.Import):
+            assert {alias.name.split(".")[0] for alias in node.names} == {"triton"}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.module.split(".")[0] == "triton"
+    # launches and their configurations are the host's; nothing is tuned or compiled at import
+    assert not re.search(r"autotune|heuristics|\]\(", path.read_text().replace("tl.", ""))
+
+
 def test_csrc_has_no_math() -> None:
     for path in CSRC:
         assert not re.search(r"std::(exp|log|pow|tanh)|omp ", path.read_text())
@@ -97,7 +111,7 @@ def test_only_the_environment_page_reads_the_environment() -> None:
 
 def test_every_variable_is_documented() -> None:
     text = (ROOT / "docs" / "envs.md").read_text()
-    sources = PYTHON + KERNELS + [ROOT / "setup.py"]
+    sources = PYTHON + TRITON + KERNELS + [ROOT / "setup.py"]
     used = {v for p in sources for v in re.findall(r'"(KAN_FAST_[A-Z_]+)"', p.read_text())}
     for name in used - {"KAN_FAST_VERSION", "KAN_FAST_COMPILER"}:
         assert name in text, name
@@ -113,12 +127,14 @@ def test_imports_stay_light(path: Path) -> None:
         assert top in allowed or top in sys.stdlib_module_names, f"{path} imports {module}"
 
 
-@pytest.mark.parametrize("path", PYTHON + KERNELS + CSRC, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "path", PYTHON + TRITON + KERNELS + CSRC, ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_files_stay_small(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 320
 
 
-@pytest.mark.parametrize("path", PYTHON, ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize("path", PYTHON + TRITON, ids=lambda p: str(p.relative_to(ROOT)))
 def test_public_things_are_documented(path: Path) -> None:
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree), path

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from cases import Case, make_case, strided
@@ -194,6 +197,28 @@ def test_precision_follows_torch(
         == {"high": "tf32", "medium": "bf16"}[precision]
     )
     compare(case, triton, eps)
+
+
+@pytest.mark.parametrize(
+    "switch, precision",
+    [
+        ("set_float32_matmul_precision('highest')", "tf32x3"),
+        ("set_float32_matmul_precision('high')", "tf32"),
+        ("set_float32_matmul_precision('medium')", "bf16"),
+        ("backends.cuda.matmul.allow_tf32 = True", "tf32"),
+        ("backends.cuda.matmul.fp32_precision = 'tf32'", "tf32"),
+        ("backends.cuda.matmul.fp32_precision = 'ieee'", "tf32x3"),
+        ("backends.fp32_precision = 'tf32'", "tf32"),
+    ],
+)
+def test_every_switch_of_torch_counts(switch: str, precision: str) -> None:
+    # in a process of its own: the switches remember each other
+    program = (
+        f"import torch; torch.{switch}; from kan_fast.backends import triton; "
+        "print(triton.float32_products())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == precision, done.stderr
 
 
 @pytest.mark.parametrize("x_dtype", [torch.float32, torch.bfloat16], ids=str)

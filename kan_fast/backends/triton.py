@@ -14,7 +14,8 @@ from torch import Tensor
 from kan_fast import machine
 from kan_fast.autograd import Out
 from kan_fast.backends import triton_gram
-from kan_fast.backends.triton_launch import TritonKernels, jit, on_device
+from kan_fast.backends.triton_arguments import jit, on_device
+from kan_fast.backends.triton_launch import TritonKernels
 from kan_fast.spec import MAX_SPLINE_ORDER, BasisSpec, Problem
 
 name = "triton"
@@ -47,6 +48,17 @@ def why_not(problem: Problem, facts: machine.Machine) -> str | None:
     return None
 
 
+def float32_products() -> str:
+    """How torch has been asked to multiply float32 matrices, through either of its switches."""
+    try:
+        return _PRECISIONS[torch.get_float32_matmul_precision()]
+    except RuntimeError:  # set through torch.backends, which the older switch cannot put in words
+        wanted = torch.backends.cuda.matmul.fp32_precision
+        if wanted == "none":
+            wanted = torch.backends.fp32_precision
+        return "tf32" if wanted == "tf32" else "tf32x3"
+
+
 @functools.cache
 def _kernels(precision: str, out_dtype: torch.dtype | None) -> TritonKernels:
     return TritonKernels(precision, out_dtype)
@@ -65,7 +77,7 @@ def kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> TritonK
         return _kernels(_HALF[product_dtype], product_dtype)
     if weight.dtype in _HALF:
         return _kernels(_HALF[weight.dtype], None)
-    return _kernels(_PRECISIONS[torch.get_float32_matmul_precision()], None)
+    return _kernels(float32_products(), None)
 
 
 def gram(

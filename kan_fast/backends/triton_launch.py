@@ -6,84 +6,17 @@ graph can capture it.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from kan_fast import machine
-from kan_fast.backends import batched, tiles
+from kan_fast.backends import batched, tiles, triton_gather
+from kan_fast.backends.triton_arguments import Layer, jit, on_device, strides
 from kan_fast.errors import check_derivative
-from kan_fast.spec import ACTIVATIONS, BasisSpec
-
-
-@functools.cache
-def jit() -> SimpleNamespace:
-    """The kernels; Triton is imported with the first layer that runs on it, and not before."""
-    import triton.language as tl
-
-    from kan_fast._triton_jit import contract_in_weight, contract_out, gather, gram
-
-    return SimpleNamespace(
-        **{
-            kernel.__name__: kernel
-            for kernel in (
-                contract_out.contract_out,
-                contract_in_weight.contract_in_weight,
-                contract_in_weight.unfold,
-                gather.pack,
-                gather.gather_out,
-                gather.gather_in,
-                gram.gram,
-                gram.gram_gradient,
-            )
-        },
-        dtypes={torch.float32: tl.float32, torch.float64: tl.float64},
-    )
-
-
-def _contiguous(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else tensor.contiguous()
-
-
-def on_device(x: Tensor) -> contextlib.AbstractContextManager:
-    """Makes the device of `x` current, as launches need it."""
-    return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
-
-
-class _Layer:
-    """A layer as the kernels take it, and what of the launch depends on it alone."""
-
-    def __init__(
-        self,
-        knots: Tensor,
-        weight: Tensor,
-        scaler: Tensor | None,
-        base: Tensor | None,
-        basis: BasisSpec,
-    ) -> None:
-        self.knots = knots.contiguous()
-        self.weight = weight.contiguous()
-        self.scaler = _contiguous(scaler)
-        self.base = _contiguous(base)
-        self.out_features, self.in_features, self.num_basis = weight.shape
-        self.num_knots = knots.shape[1]
-        self.order = basis.spline_order
-        self.activation = ACTIVATIONS["zero" if base is None else basis.activation]
-        self.steps = self.num_knots.bit_length()
-
-    @property
-    def parameters(self) -> tuple[Tensor | None, ...]:
-        """weight, scaler and base weight; an absent one is never read."""
-        return self.weight, self.scaler, self.base
-
-
-def _strides(t: Tensor | None) -> tuple[Any, ...]:
-    """The tensor and its strides; of an absent one, none that could need a variant of its own."""
-    return (None, 16, 1) if t is None else (t, *t.stride())
+from kan_fast.spec import BasisSpec
 
 
 class TritonKernels:
@@ -126,7 +59,7 @@ class TritonKernels:
         parameters = (spline_weight, spline_scaler, base_weight)
         if batched.is_batched(v, *parameters):
             return batched.out(x, v, knots, parameters, basis, derivative)
-        layer = _Layer(knots, *parameters, basis)
+        layer = Layer(knots, *parameters, basis)
         rows, out_features = x.shape[0], layer.out_features
         y = x.new_empty((rows, out_features), dtype=self.out_dtype)
         if y.numel() == 0 or layer.in_features == 0:
@@ -140,17 +73,11 @@ class TritonKernels:
         sizes = (rows, layer.in_features, out_features, layer.num_knots)
         with on_device(x):
             if isinstance(tile, tiles.Gather):
-                packed = self._pack(layer)
-                grid = (-(-rows // tile.rows) * -(-out_features // tile.outputs),)
-                kernels.gather_out[grid](
-                    *_strides(x), *_strides(v), layer.knots, packed, y, *sizes, **shared,
-                    COORDINATE=self.coordinate, BLOCK_R=tile.rows,
-                    BLOCK_O=tile.outputs, num_warps=tile.warps,
-                )  # fmt: skip
+                triton_gather.out(x, v, layer, tile, shared, y, self.sum_dtype)
                 return y
             grid = (-(-rows // tile.rows) * -(-out_features // tile.outputs),)
             kernels.contract_out[grid](
-                *_strides(x), *_strides(v), layer.knots, *layer.parameters, y, *sizes, **shared,
+                *strides(x), *strides(v), layer.knots, *layer.parameters, y, *sizes, **shared,
                 HAS_SCALER=spline_scaler is not None, PRECISION=self._product,
                 COORDINATE=self.coordinate, BLOCK_R=tile.rows,
                 BLOCK_O=tile.outputs, BLOCK_I=tile.columns // tile.width, WIDTH=tile.width,
@@ -180,7 +107,7 @@ class TritonKernels:
             return batched.in_weight(
                 x, u, v, knots, parameters, basis, derivative_in, derivative_weight, need
             )
-        layer = _Layer(knots, *parameters, basis)
+        layer = Layer(knots, *parameters, basis)
         z, *grads = (
             torch.empty_like(t, memory_format=torch.contiguous_format) if wanted else None
             for t, wanted in zip((x, *parameters), need, strict=True)
@@ -199,7 +126,7 @@ class TritonKernels:
         x: Tensor,
         u: Tensor,
         v: Tensor | None,
-        layer: _Layer,
+        layer: Layer,
         derivative_in: int,
         derivative_weight: int,
         z: Tensor | None,
@@ -208,7 +135,7 @@ class TritonKernels:
         kernels = jit()
         shape = self._shape(x, layer)
         if z is not None and tiles.gathers(shape):
-            self._gather_in(x, u, layer, derivative_in, z)
+            triton_gather.contract_in(x, u, layer, derivative_in, z, self.sum_dtype)
             z = None
         grad_weight, grad_scaler, grad_base = grads
         need_spline = grad_weight is not None or grad_scaler is not None
@@ -228,7 +155,7 @@ class TritonKernels:
         sizes = (rows, layer.in_features, layer.out_features, layer.num_knots)
         grid = (tiles.programs(shape, tile, splits, z is not None, need_spline, need_base),)
         kernels.contract_in_weight[grid](
-            *_strides(x), *_strides(u), *_strides(v), layer.knots, *layer.parameters,
+            *strides(x), *strides(u), *strides(v), layer.knots, *layer.parameters,
             z, spline_sum, base_sum, *sizes, rows_a_split, splits,
             ORDER=layer.order, DERIVATIVE_IN=derivative_in, DERIVATIVE_WEIGHT=derivative_weight,
             NUM_BASIS=layer.num_basis, STEPS=layer.steps, ACTIVATION=layer.activation,
@@ -298,33 +225,10 @@ class TritonKernels:
         basis: BasisSpec,
     ) -> tiles.Shape:
         """What the choice of a tile for this layer depends on."""
-        return self._shape(x, _Layer(knots, spline_weight, spline_scaler, base_weight, basis))
+        return self._shape(x, Layer(knots, spline_weight, spline_scaler, base_weight, basis))
 
-    def _shape(self, x: Tensor, layer: _Layer) -> tiles.Shape:
+    def _shape(self, x: Tensor, layer: Layer) -> tiles.Shape:
         return tiles.Shape(
             self.precision, x.shape[0], layer.in_features, layer.out_features, layer.num_basis,
             layer.order, machine.gpu(x.device),
-        )  # fmt: skip
-
-    def _pack(self, layer: _Layer) -> Tensor:
-        shape = (layer.in_features, layer.num_basis + 1, layer.out_features)
-        packed = layer.weight.new_empty(shape, dtype=self.sum_dtype)
-        block = min(32, tiles.power_of_two(layer.out_features))
-        jit().pack[(layer.in_features * -(-layer.out_features // block),)](
-            *layer.parameters, packed, layer.in_features, layer.out_features,
-            NUM_BASIS=layer.num_basis, PADDED=tiles.power_of_two(layer.num_basis),
-            HAS_SCALER=layer.scaler is not None, HAS_BASE=layer.base is not None, BLOCK_O=block,
-            num_warps=4,
-        )  # fmt: skip
-        return packed
-
-    def _gather_in(self, x: Tensor, u: Tensor, layer: _Layer, derivative: int, z: Tensor) -> None:
-        tile = tiles.GATHER
-        jit().gather_in[(layer.in_features * -(-x.shape[0] // tile.rows),)](
-            *_strides(x), *_strides(u), layer.knots, self._pack(layer), z,
-            x.shape[0], layer.in_features, layer.out_features, layer.num_knots,
-            ORDER=layer.order, DERIVATIVE=derivative, NUM_BASIS=layer.num_basis, STEPS=layer.steps,
-            ACTIVATION=layer.activation, HAS_BASE=layer.base is not None,
-            COORDINATE=self.coordinate, BLOCK_R=tile.rows, BLOCK_O=tile.outputs,
-            num_warps=tile.warps,
         )  # fmt: skip

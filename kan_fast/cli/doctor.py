@@ -1,4 +1,5 @@
-"""Runs every kind of call on tiny shapes, per backend, against float64. Seconds, no GPU needed."""
+"""Runs every kind of call on tiny shapes, per backend, against float64. Seconds; the Triton kernels
+where there is a GPU, all others on the CPU."""
 
 from __future__ import annotations
 
@@ -42,7 +43,8 @@ class Finding:
 class _Layer:
     """A fixed layer with its truth in float64."""
 
-    def __init__(self) -> None:
+    def __init__(self, device: str = "cpu") -> None:
+        self.device = device
         generator = torch.Generator().manual_seed(0)
 
         def random(*shape: int) -> Tensor:
@@ -51,7 +53,9 @@ class _Layer:
         self.x = torch.rand((_ROWS, _IN), generator=generator) * 1.8 - 0.9
         self.knots = uniform_knots(_IN, _GRID, _ORDER, (-1, 1), dtype=torch.float32)
         edges = (_OUT, _IN)
-        self.weights = (random(*edges, _GRID + _ORDER), random(*edges), random(*edges))
+        weights = (random(*edges, _GRID + _ORDER), random(*edges), random(*edges))
+        self.weights = tuple(w.to(device) for w in weights)
+        self.x, self.knots = self.x.to(device), self.knots.to(device)
 
     def run(self, backend: str, dtype: torch.dtype) -> tuple[Tensor, Tensor, list[Tensor]]:
         x = self.x.to(dtype).requires_grad_()
@@ -99,7 +103,7 @@ def _float64(layer: _Layer, backend: str) -> str:
 
 
 def _autocast(layer: _Layer, backend: str) -> str:
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast(layer.device, dtype=torch.bfloat16):
         y, x, weights = layer.run(backend, torch.float32)
     if y.dtype != torch.bfloat16:
         raise AssertionError(f"autocast to bfloat16 gave {y.dtype}")
@@ -154,16 +158,21 @@ MEND = (
 )
 
 
+_MENDS = {"native": "; install a C++17 compiler (g++ or clang++) and reinstall kan-fast"}
+
+
 def examine() -> list[Finding]:
-    """All checks on all backends, on the CPU."""
-    layer = _Layer()
+    """All checks on all backends, each on its device."""
     found = []
     for backend, module in BACKENDS.items():
-        refusal = module.why_not(Problem("cpu", "float32", _ORDER), machine.facts())
+        on_gpu = backend == "triton" and torch.cuda.is_available()
+        layer = _Layer("cuda" if on_gpu else "cpu")
+        capability = torch.cuda.get_device_capability() if on_gpu else None
+        problem = Problem(layer.device, "float32", _ORDER, None, capability)
+        refusal = module.why_not(problem, machine.facts())
         for check, run in CHECKS.items():
             if refusal is not None:
-                mend = "install a C++17 compiler (g++ or clang++) and reinstall kan-fast"
-                found.append(Finding(check, backend, "SKIP", f"{refusal}; {mend}"))
+                found.append(Finding(check, backend, "SKIP", refusal + _MENDS.get(backend, "")))
                 continue
             try:
                 found.append(Finding(check, backend, "PASS", run(layer, backend)))

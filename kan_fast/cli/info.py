@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import platform
 import shutil
@@ -39,7 +38,7 @@ def collect() -> dict[str, Any]:
         "kan_fast": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "triton": "installed" if importlib.util.find_spec("triton") else "not installed",
+        "triton": facts.triton or f"not available: {facts.triton_error}",
         "platform": platform.platform(),
         "cpu features of torch": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
@@ -58,7 +57,16 @@ def collect() -> dict[str, Any]:
         )
     devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
     found["backends"] = {
-        f"{backend} on {device}": module.why_not(Problem(device, "float32", 3), facts)
+        f"{backend} on {device}": module.why_not(
+            Problem(
+                device,
+                "float32",
+                3,
+                None,
+                torch.cuda.get_device_capability() if device == "cuda" else None,
+            ),  # fmt: skip
+            facts,
+        )
         or "available"
         for backend, module in BACKENDS.items()
         for device in devices

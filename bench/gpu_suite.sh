@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# Everything that only a GPU can settle, without a network: build, tests, sanitizer, benches.
+#
+#     bench/gpu_suite.sh [--quick] [FOLDER FOR RESULTS]
+#
+# Under ten minutes, under three with --quick. Prints a short table last; the exit code is the
+# number of parts that failed.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+quick=""
+if [ "${1:-}" = "--quick" ]; then
+  quick="--quick"
+  shift
+fi
+results="${1:-gpu-results}"
+mkdir -p "$results"
+verdicts=()
+failed=0
+
+part() { # part NAME SECONDS COMMAND...
+  local name="$1" limit="$2" begin=$SECONDS
+  shift 2
+  timeout "$limit" "$@" >"$results/$name.log" 2>&1
+  local code=$?
+  if [ "$code" -eq 0 ]; then
+    verdicts+=("PASS  $name  $((SECONDS - begin)) s")
+  else
+    failed=$((failed + 1))
+    verdicts+=("FAIL  $name  $((SECONDS - begin)) s  exit code $code, see $results/$name.log")
+    tail -n 15 "$results/$name.log"
+  fi
+}
+
+nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || {
+  echo "bench/gpu_suite.sh: nvidia-smi finds no GPU here"
+  exit 1
+}
+
+# the compiled kernels of this machine's Python; the Triton kernels need no build
+part build 240 python3 -m pip install --quiet --no-deps --no-build-isolation -e .
+
+# most of a test is Triton compiling on a core of its own, so the tests are shared out
+run_tests() { # run_tests PYTEST ARGUMENTS...
+  local shares code=0 pids=() n
+  shares=$(( $(nproc) > 2 ? $(nproc) - 2 : 1 ))
+  for ((n = 0; n < shares; n++)); do
+    python3 -m pytest -q "--shard=$n/$shares" "$@" >"$results/tests.$n.txt" 2>&1 &
+    pids+=($!)
+  done
+  for n in "${pids[@]}"; do
+    wait "$n" || { local one=$?; [ "$one" -eq 5 ] || code=1; } # 5: a share without tests
+  done
+  grep -hE "^(FAILED|ERROR)|passed|failed" "$results"/tests.*.txt
+  return "$code"
+}
+export -f run_tests
+export results
+
+if [ -n "$quick" ]; then
+  part tests 80 bash -c 'run_tests tests/test_triton.py -k "shapes or precision or half or repeats"'
+else
+  part tests 280 bash -c 'run_tests tests/test_triton.py tests/test_triton_backend.py'
+fi
+
+sanitizer="$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)"
+if [ -z "$sanitizer" ]; then
+  verdicts+=("SKIP  sanitizer  compute-sanitizer is not installed")
+else
+  for tool in memcheck racecheck; do
+    [ -n "$quick" ] && [ "$tool" = racecheck ] && continue
+    part "$tool" 100 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool "$tool" \
+      --error-exitcode 9 \
+      python3 -m pytest -q -x tests/test_triton.py -k "7x2x5x5 or 65x17x4x3 or 40x7x16x20"
+  done
+fi
+
+part bench "$([ -n "$quick" ] && echo 80 || echo 240)" python3 bench/gpu.py $quick --json "$results/gpu.json"
+
+echo
+grep -E "^GEMM|over MLP" "$results/bench.log"
+echo
+cat "$results/tests.log"
+printf '%s\n' "${verdicts[@]}"
+exit "$failed"

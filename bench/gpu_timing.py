@@ -1,0 +1,94 @@
+"""How a step is timed on a GPU: events around each run, entrants in turns."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+Run = Callable[[], None]
+
+
+def graphed(run: Run) -> Run:
+    """The run as one CUDA graph; what it allocates and launches is recorded once."""
+    stream = torch.cuda.Stream()
+    stream.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            run()
+    torch.cuda.current_stream().wait_stream(stream)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        run()
+    return graph.replay
+
+
+def _seconds(run: Run, repeats: int) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(repeats):
+        run()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1e3 / repeats
+
+
+def interleaved(entrants: dict[str, Run], seconds: float) -> dict[str, list[float]]:
+    """Seconds a run of each entrant; entry n of every list is from round n.
+
+    A round runs each entrant often enough to take a few milliseconds, so that an event's own
+    microseconds do not count.
+    """
+    repeats = {}
+    for name, run in entrants.items():
+        for _ in range(3):
+            run()
+        repeats[name] = max(1, round(3e-3 / max(_seconds(run, 3), 1e-7)))
+    times: dict[str, list[float]] = {name: [] for name in entrants}
+    spent = 0.0
+    while spent < seconds * len(entrants) or len(next(iter(times.values()))) < 7:
+        for name, run in entrants.items():
+            taken = _seconds(run, repeats[name])
+            times[name].append(taken)
+            spent += taken * repeats[name]
+    return times
+
+
+def ratio(times: list[float], base: list[float]) -> dict[str, float]:
+    """Median of per-round ratios, and the quartiles as spread."""
+    low, median, high = statistics.quantiles([t / b for t, b in zip(times, base, strict=True)], n=4)
+    return {"median": median, "low": low, "high": high}
+
+
+def peak_bytes(run: Run) -> int:
+    """The most memory that is allocated during a run, over what is allocated before it."""
+    run()
+    torch.cuda.synchronize()
+    torch.cuda.reset_peak_memory_stats()
+    before = torch.cuda.memory_allocated()
+    run()
+    torch.cuda.synchronize()
+    return torch.cuda.max_memory_allocated() - before
+
+
+def launches(run: Run) -> dict[str, int]:
+    """How often each kernel is launched in a run, by the profiler."""
+    run()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as record:
+        run()
+        torch.cuda.synchronize()
+    found: dict[str, int] = {}
+    for event in record.events():
+        if event.device_type == torch.autograd.DeviceType.CUDA and "Mem" not in event.name:
+            found[event.name] = found.get(event.name, 0) + 1
+    return found
+
+
+def gemm_rate(dtype: torch.dtype, size: int = 8192) -> float:
+    """FLOP/s of a large product in the precision that is set: what the tensor cores give here."""
+    a, b = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
+    times = interleaved({"gemm": lambda: torch.mm(a, b)}, 0.3)["gemm"]
+    return 2 * size**3 / statistics.median(times)

@@ -1,0 +1,79 @@
+"""What every launch of a Triton kernel needs: the kernels, a layer's tensors and their strides."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from kan_fast.spec import ACTIVATIONS, BasisSpec
+
+
+@functools.cache
+def jit() -> SimpleNamespace:
+    """The kernels; Triton is imported with the first layer that runs on it, and not before."""
+    import triton.language as tl
+
+    from kan_fast._triton_jit import contract_in_weight, contract_out, gather, gram
+
+    return SimpleNamespace(
+        **{
+            kernel.__name__: kernel
+            for kernel in (
+                contract_out.contract_out,
+                contract_in_weight.contract_in_weight,
+                contract_in_weight.unfold,
+                gather.pack,
+                gather.gather_out,
+                gather.gather_in,
+                gram.gram,
+                gram.gram_gradient,
+            )
+        },
+        dtypes={torch.float32: tl.float32, torch.float64: tl.float64},
+    )
+
+
+def _contiguous(tensor: Tensor | None) -> Tensor | None:
+    return None if tensor is None else tensor.contiguous()
+
+
+def on_device(x: Tensor) -> contextlib.AbstractContextManager:
+    """Makes the device of `x` current, as launches need it."""
+    return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
+
+
+class Layer:
+    """A layer as the kernels take it, and what of the launch depends on it alone."""
+
+    def __init__(
+        self,
+        knots: Tensor,
+        weight: Tensor,
+        scaler: Tensor | None,
+        base: Tensor | None,
+        basis: BasisSpec,
+    ) -> None:
+        self.knots = knots.contiguous()
+        self.weight = weight.contiguous()
+        self.scaler = _contiguous(scaler)
+        self.base = _contiguous(base)
+        self.out_features, self.in_features, self.num_basis = weight.shape
+        self.num_knots = knots.shape[1]
+        self.order = basis.spline_order
+        self.activation = ACTIVATIONS["zero" if base is None else basis.activation]
+        self.steps = self.num_knots.bit_length()
+
+    @property
+    def parameters(self) -> tuple[Tensor | None, ...]:
+        """weight, scaler and base weight; an absent one is never read."""
+        return self.weight, self.scaler, self.base
+
+
+def strides(t: Tensor | None) -> tuple[Any, ...]:
+    """The tensor and its strides; of an absent one, none that could need a variant of its own."""
+    return (None, 16, 1) if t is None else (t, *t.stride())
