@@ -23,7 +23,7 @@ import aot  # noqa: E402
 
 GOOD = dict(
     kernel="contract_out", arch=90, precision="tf32", spills=0, stack=0, shared_memory=1000,
-    products={"HGMMA": 8},
+    products={"HGMMA": 8}, serialised=False,
 )  # fmt: skip
 
 
@@ -33,6 +33,7 @@ GOOD = dict(
         ({}, None),
         ({"spills": 3}, "spills 3 registers"),
         ({"stack": 8}, "stack of 8 bytes"),
+        ({"serialised": True}, "wait for one another"),
         ({"shared_memory": 228 * 1024}, "232448 are there"),
         ({"products": {"HMMA": 8}}, "has no HGMMA"),
         ({"arch": 80, "products": {"HMMA": 8}}, None),

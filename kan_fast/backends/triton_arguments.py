@@ -63,15 +63,19 @@ class Layer:
         self.scaler = _contiguous(scaler)
         self.base = _contiguous(base)
         self.out_features, self.in_features, self.num_basis = weight.shape
-        self.num_knots = knots.shape[1]
         self.order = basis.spline_order
         self.activation = ACTIVATIONS["zero" if base is None else basis.activation]
-        self.steps = self.num_knots.bit_length()
+        self.steps = bisection_steps(knots)
 
     @property
     def parameters(self) -> tuple[Tensor | None, ...]:
         """weight, scaler and base weight; an absent one is never read."""
         return self.weight, self.scaler, self.base
+
+
+def bisection_steps(knots: Tensor) -> int:
+    """Halvings from the largest power of two that is at most the number of cells."""
+    return (knots.shape[1] - 1).bit_length() - 1
 
 
 def strides(t: Tensor | None) -> tuple[Any, ...]:

@@ -44,7 +44,7 @@ def out(
     grid = (-(-rows // tile.rows) * -(-layer.out_features // tile.outputs),)
     jit().gather_out[grid](
         *strides(x), *strides(v), layer.knots, _pack(layer, dtype), y,
-        rows, layer.in_features, layer.out_features, layer.num_knots, **constants,
+        rows, layer.in_features, layer.out_features, **constants,
         COORDINATE=jit().dtypes[dtype], BLOCK_R=tile.rows, BLOCK_O=tile.outputs,
         num_warps=tile.warps,
     )  # fmt: skip
@@ -57,7 +57,7 @@ def contract_in(
     tile = tiles.GATHER
     jit().gather_in[(layer.in_features * -(-x.shape[0] // tile.rows),)](
         *strides(x), *strides(u), layer.knots, _pack(layer, dtype), z,
-        x.shape[0], layer.in_features, layer.out_features, layer.num_knots,
+        x.shape[0], layer.in_features, layer.out_features,
         ORDER=layer.order, DERIVATIVE=derivative, NUM_BASIS=layer.num_basis, STEPS=layer.steps,
         ACTIVATION=layer.activation, HAS_BASE=layer.base is not None,
         COORDINATE=jit().dtypes[dtype], BLOCK_R=tile.rows, BLOCK_O=tile.outputs,

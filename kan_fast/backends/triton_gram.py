@@ -7,6 +7,7 @@ from torch import Tensor
 
 from kan_fast import machine
 from kan_fast.backends import tiles
+from kan_fast.backends.triton_arguments import bisection_steps
 from kan_fast.spec import ACTIVATIONS, BasisSpec
 
 _ROWS, _FUNCTIONS, _ROWS_A_GRADIENT = 32, 16, 128
@@ -26,8 +27,8 @@ def gram(
     sizes = [k.shape[1] - basis.spline_order for k in (first, second)]
     shared = dict(
         ORDER=basis.spline_order, ACTIVATION=ACTIVATIONS[basis.activation],
-        FIRST_KNOTS=first.shape[1], FIRST_STEPS=first.shape[1].bit_length(),
-        SECOND_KNOTS=second.shape[1], SECOND_STEPS=second.shape[1].bit_length(),
+        FIRST_KNOTS=first.shape[1], FIRST_STEPS=bisection_steps(first),
+        SECOND_KNOTS=second.shape[1], SECOND_STEPS=bisection_steps(second),
     )  # fmt: skip
     if cotangent is not None:
         z = torch.empty_like(x, memory_format=torch.contiguous_format)

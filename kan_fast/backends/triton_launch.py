@@ -70,7 +70,7 @@ class TritonKernels:
             ACTIVATION=layer.activation, HAS_V=v is not None, HAS_BASE=base_weight is not None,
         )  # fmt: skip
         tile = tiles.for_out(self._shape(x, layer))
-        sizes = (rows, layer.in_features, out_features, layer.num_knots)
+        sizes = (rows, layer.in_features, out_features)
         with on_device(x):
             if isinstance(tile, tiles.Gather):
                 triton_gather.out(x, v, layer, tile, shared, y, self.sum_dtype)
@@ -152,7 +152,7 @@ class TritonKernels:
             spline_sum = parts((splits, *layer.weight.shape)) if need_spline else None
             base_sum = parts((splits, *layer.weight.shape[:2])) if need_base else None
         rows = x.shape[0]
-        sizes = (rows, layer.in_features, layer.out_features, layer.num_knots)
+        sizes = (rows, layer.in_features, layer.out_features)
         grid = (tiles.programs(shape, tile, splits, z is not None, need_spline, need_base),)
         kernels.contract_in_weight[grid](
             *strides(x), *strides(u), *strides(v), layer.knots, *layer.parameters,

@@ -6,6 +6,8 @@ Numbers as in `kernels/include/kan_fast/activation.h`.
 import triton
 import triton.language as tl
 
+from .bspline import reciprocal
+
 SILU = tl.constexpr(0)
 IDENTITY = tl.constexpr(1)
 ZERO = tl.constexpr(2)
@@ -39,7 +41,7 @@ def _tanh(x):
     """tanh to the last digits: through exp where it is not small, else a continued fraction."""
     size = tl.abs(x)
     e = tl.exp(-2 * size)
-    large = (1 - e) / (1 + e)
+    large = (1 - e) * reciprocal(1 + e)
     square = x * x
     fraction = square * 0 + 17.0
     for n in tl.static_range(8):
@@ -88,7 +90,7 @@ def _normal_derivative(x, N: tl.constexpr):
 def activation(x, KIND: tl.constexpr, N: tl.constexpr):
     """n-th derivative of the activation, 0 <= N <= 5; NaN where x is NaN."""
     if KIND == SILU:
-        s = 1 / (1 + tl.exp(-x))
+        s = reciprocal(1 + tl.exp(-x))
         d = x * _logistic_derivative(s, N)
         if N > 0:
             d += N * _logistic_derivative(s, N - 1)

@@ -12,7 +12,7 @@ import triton
 import triton.language as tl
 
 from .activation import activation
-from .bspline import columns
+from .bspline import active_values, columns
 from .tiles import dot, edge_tile, row_tile, weight_tile
 
 
@@ -20,7 +20,7 @@ from .tiles import dot, edge_tile, row_tile, weight_tile
 def contract_in_weight(
     x, x_row, x_column, u, u_row, u_column, v, v_row, v_column, knots, weight, scaler, base,
     z, spline_sum, base_sum,
-    num_rows, in_features, out_features, num_knots, rows_a_split, num_splits,
+    num_rows, in_features, out_features, rows_a_split, num_splits,
     ORDER: tl.constexpr, DERIVATIVE_IN: tl.constexpr, DERIVATIVE_WEIGHT: tl.constexpr,
     NUM_BASIS: tl.constexpr, STEPS: tl.constexpr, ACTIVATION: tl.constexpr,
     HAS_V: tl.constexpr, HAS_SCALER: tl.constexpr, HAS_BASE: tl.constexpr,
@@ -49,7 +49,7 @@ def contract_in_weight(
         if program < spline_programs:
             _spline_sum_tile(
                 program, tiles_o, x, x_row, x_column, u, u_row, u_column, v, v_row, v_column, knots,
-                spline_sum, num_rows, in_features, out_features, num_knots, rows_a_split,
+                spline_sum, num_rows, in_features, out_features, rows_a_split,
                 num_splits, ORDER, DERIVATIVE_WEIGHT, NUM_BASIS, STEPS, HAS_V, PRECISION,
                 COORDINATE, WEIGHT_O, WEIGHT_I, WEIGHT_K, WIDTH,
             )  # fmt: skip
@@ -67,7 +67,7 @@ def contract_in_weight(
         if program >= 0:
             _in_tile(
                 program, x, x_row, x_column, u, u_row, u_column, knots, weight, scaler, base, z,
-                num_rows, in_features, out_features, num_knots, ORDER, DERIVATIVE_IN, NUM_BASIS,
+                num_rows, in_features, out_features, ORDER, DERIVATIVE_IN, NUM_BASIS,
                 STEPS, ACTIVATION, HAS_SCALER, HAS_BASE, PRECISION, COORDINATE,
                 IN_R, IN_I, IN_K, IN_STAGES, WIDTH,
             )  # fmt: skip
@@ -76,7 +76,7 @@ def contract_in_weight(
 @triton.jit
 def _in_tile(
     program, x, x_row, x_column, u, u_row, u_column, knots, weight, scaler, base, z,
-    num_rows, in_features, out_features, num_knots,
+    num_rows, in_features, out_features,
     ORDER: tl.constexpr, DERIVATIVE: tl.constexpr, NUM_BASIS: tl.constexpr, STEPS: tl.constexpr,
     ACTIVATION: tl.constexpr, HAS_SCALER: tl.constexpr, HAS_BASE: tl.constexpr,
     PRECISION: tl.constexpr, COORDINATE: tl.constexpr,
@@ -93,7 +93,7 @@ def _in_tile(
         # the base branch goes along with the first columns
         found += _in_columns(
             rows, first, chunk, x, x_row, x_column, u, u_row, u_column, knots, weight, scaler, base,
-            num_rows, in_features, out_features, num_knots, ORDER, DERIVATIVE, NUM_BASIS, STEPS,
+            num_rows, in_features, out_features, ORDER, DERIVATIVE, NUM_BASIS, STEPS,
             ACTIVATION, HAS_SCALER, HAS_BASE and chunk == 0, PRECISION, COORDINATE,
             BLOCK_I, BLOCK_K, STAGES, WIDTH,
         )  # fmt: skip
@@ -105,7 +105,7 @@ def _in_tile(
 @triton.jit
 def _in_columns(
     rows, first, chunk: tl.constexpr, x, x_row, x_column, u, u_row, u_column, knots, weight, scaler,
-    base, num_rows, in_features, out_features, num_knots,
+    base, num_rows, in_features, out_features,
     ORDER: tl.constexpr, DERIVATIVE: tl.constexpr, NUM_BASIS: tl.constexpr, STEPS: tl.constexpr,
     ACTIVATION: tl.constexpr, HAS_SCALER: tl.constexpr, WITH_BASE: tl.constexpr,
     PRECISION: tl.constexpr, COORDINATE: tl.constexpr,
@@ -115,24 +115,28 @@ def _in_columns(
     i = first + tl.arange(0, BLOCK_I)
     product = tl.zeros((rows.shape[0], BLOCK_I * WIDTH), COORDINATE)
     base_product = tl.zeros((rows.shape[0], BLOCK_I), COORDINATE)
-    if WITH_BASE or DERIVATIVE <= ORDER:
+    # two loops: with two products in one, the compiler would let neither run ahead
+    if DERIVATIVE <= ORDER:
         for first_o in tl.range(0, out_features, BLOCK_K, num_stages=STAGES):
             o = first_o + tl.arange(0, BLOCK_K)
             us = row_tile(u, rows, o, num_rows, out_features, u_row, u_column, COORDINATE)
-            if DERIVATIVE <= ORDER:
-                w = weight_tile(
-                    weight, scaler, o, first, chunk, in_features, out_features,
-                    NUM_BASIS, BLOCK_I, WIDTH, HAS_SCALER, COORDINATE,
-                )  # fmt: skip
-                product = dot(us, w, product, PRECISION)
-            if WITH_BASE:
-                wb = edge_tile(base, o, first, in_features, out_features, BLOCK_I, COORDINATE)
-                base_product = dot(us, wb, base_product, PRECISION)
+            w = weight_tile(
+                weight, scaler, o, first, chunk, in_features, out_features,
+                NUM_BASIS, BLOCK_I, WIDTH, HAS_SCALER, COORDINATE,
+            )  # fmt: skip
+            product = dot(us, w, product, PRECISION)
+    if WITH_BASE:
+        for first_o in tl.range(0, out_features, BLOCK_K, num_stages=STAGES):
+            o = first_o + tl.arange(0, BLOCK_K)
+            us = row_tile(u, rows, o, num_rows, out_features, u_row, u_column, COORDINATE)
+            wb = edge_tile(base, o, first, in_features, out_features, BLOCK_I, COORDINATE)
+            base_product = dot(us, wb, base_product, PRECISION)
     at = row_tile(x, rows, i, num_rows, in_features, x_row, x_column, COORDINATE)
     found = at - at
     if DERIVATIVE <= ORDER:
-        own = knots + tl.minimum(i, in_features - 1)[None, :] * num_knots
-        phi = columns(at, own, num_knots, chunk, ORDER, DERIVATIVE, STEPS, WIDTH)
+        own = knots + tl.minimum(i, in_features - 1)[None, :] * (NUM_BASIS + ORDER + 1)
+        values, cell = active_values(at, own, NUM_BASIS, ORDER, DERIVATIVE, STEPS)
+        phi = columns(values, cell - ORDER - chunk, at - at, ORDER, WIDTH)
         found += tl.sum(tl.reshape(product, (rows.shape[0], BLOCK_I, WIDTH)) * phi, 2)
     if WITH_BASE:
         found += base_product * activation(at, ACTIVATION, DERIVATIVE)
@@ -142,7 +146,7 @@ def _in_columns(
 @triton.jit
 def _spline_sum_tile(
     program, tiles_o, x, x_row, x_column, u, u_row, u_column, v, v_row, v_column, knots, total,
-    num_rows, in_features, out_features, num_knots, rows_a_split, num_splits,
+    num_rows, in_features, out_features, rows_a_split, num_splits,
     ORDER: tl.constexpr, DERIVATIVE: tl.constexpr, NUM_BASIS: tl.constexpr, STEPS: tl.constexpr,
     HAS_V: tl.constexpr, PRECISION: tl.constexpr, COORDINATE: tl.constexpr,
     BLOCK_O: tl.constexpr, BLOCK_I: tl.constexpr, BLOCK_K: tl.constexpr, WIDTH: tl.constexpr,
@@ -156,7 +160,7 @@ def _spline_sum_tile(
     chunk = (program % chunks) * WIDTH
     first = (program // chunks) * BLOCK_I
     i = first + tl.arange(0, BLOCK_I)
-    own = knots + tl.minimum(i, in_features - 1)[None, :] * num_knots
+    own = knots + tl.minimum(i, in_features - 1)[None, :] * (NUM_BASIS + ORDER + 1)
     begin = split.to(tl.int64) * rows_a_split
     end = tl.minimum(begin + rows_a_split, num_rows)
     found = tl.zeros((BLOCK_O, BLOCK_I * WIDTH), COORDINATE)
@@ -165,7 +169,8 @@ def _spline_sum_tile(
             rows = first_row + tl.arange(0, BLOCK_K)
             us = row_tile(u, rows, o, end, out_features, u_row, u_column, COORDINATE)
             at = row_tile(x, rows, i, end, in_features, x_row, x_column, COORDINATE)
-            phi = columns(at, own, num_knots, chunk, ORDER, DERIVATIVE, STEPS, WIDTH)
+            values, cell = active_values(at, own, NUM_BASIS, ORDER, DERIVATIVE, STEPS)
+            phi = columns(values, cell - ORDER - chunk, at - at, ORDER, WIDTH)
             if HAS_V:
                 vs = row_tile(v, rows, i, end, in_features, v_row, v_column, COORDINATE)
                 phi = phi * vs[:, :, None]

@@ -8,14 +8,14 @@ import triton
 import triton.language as tl
 
 from .activation import activation
-from .bspline import columns
+from .bspline import active_values, columns
 from .tiles import dot, edge_tile, row_tile, weight_tile
 
 
 @triton.jit(do_not_specialize=["num_rows"])
 def contract_out(
     x, x_row, x_column, v, v_row, v_column, knots, weight, scaler, base, y,
-    num_rows, in_features, out_features, num_knots,
+    num_rows, in_features, out_features,
     ORDER: tl.constexpr, DERIVATIVE: tl.constexpr, NUM_BASIS: tl.constexpr, STEPS: tl.constexpr,
     ACTIVATION: tl.constexpr, HAS_V: tl.constexpr, HAS_SCALER: tl.constexpr, HAS_BASE: tl.constexpr,
     PRECISION: tl.constexpr, COORDINATE: tl.constexpr,
@@ -24,7 +24,7 @@ def contract_out(
 ):  # fmt: skip
     """One tile of y a program, outputs fastest so that neighbours share x.
 
-    x, v: `[num_rows, in_features]` of any strides; knots `[in_features, num_knots]`; weight
+    x, v: `[num_rows, in_features]` of any strides; knots `[in_features, NUM_BASIS + ORDER + 1]`; weight
     `[out_features, in_features, NUM_BASIS]`; scaler, base `[out_features, in_features]`; y
     `[num_rows, out_features]`, all contiguous. COORDINATE is the dtype of the spline's arithmetic
     and of the sums.
@@ -35,31 +35,11 @@ def contract_out(
     o = (program % tiles_o) * BLOCK_O + tl.arange(0, BLOCK_O)
     total = tl.zeros((BLOCK_R, BLOCK_O), COORDINATE)
     if DERIVATIVE <= ORDER:
-        i = tl.arange(0, BLOCK_I)
-        ahead = row_tile(x, rows, i, num_rows, in_features, x_row, x_column, COORDINATE)
-        # the loads are issued before the arithmetic that they hide behind: the weights of this step
-        # and the x of the next; copies ahead by the compiler would take in the knots as well
-        for first in tl.range(0, in_features, BLOCK_I, num_stages=1):
-            i = first + tl.arange(0, BLOCK_I)
-            at = ahead
-            ahead = row_tile(
-                x, rows, i + BLOCK_I, num_rows, in_features, x_row, x_column, COORDINATE
-            )
-            if HAS_V:
-                vs = row_tile(v, rows, i, num_rows, in_features, v_row, v_column, COORDINATE)
-            own = knots + tl.minimum(i, in_features - 1)[None, :] * num_knots
-            for chunk in tl.static_range(0, NUM_BASIS, WIDTH):
-                w = weight_tile(
-                    weight, scaler, o, first, chunk, in_features, out_features,
-                    NUM_BASIS, BLOCK_I, WIDTH, HAS_SCALER, COORDINATE,
-                )  # fmt: skip
-                phi = columns(at, own, num_knots, chunk, ORDER, DERIVATIVE, STEPS, WIDTH)
-                if HAS_V:
-                    phi = phi * vs[:, :, None]
-                total = dot(
-                    tl.reshape(phi, (BLOCK_R, BLOCK_I * WIDTH)), tl.trans(w),
-                    total, PRECISION,
-                )  # fmt: skip
+        total = _splines(
+            total, x, x_row, x_column, v, v_row, v_column, knots, weight, scaler, rows, o,
+            num_rows, in_features, out_features, ORDER, DERIVATIVE, NUM_BASIS, STEPS,
+            HAS_V, HAS_SCALER, PRECISION, COORDINATE, BLOCK_I, WIDTH,
+        )  # fmt: skip
     if HAS_BASE:
         total = _base_branch(
             total, x, x_row, x_column, v, v_row, v_column, base, rows, o,
@@ -69,6 +49,47 @@ def contract_out(
     real = (rows < num_rows)[:, None] & (o < out_features)[None, :]
     place = rows[:, None] * out_features + o[None, :]
     tl.store(y + place, total.to(y.dtype.element_ty), mask=real)
+
+
+@triton.jit
+def _splines(
+    total, x, x_row, x_column, v, v_row, v_column, knots, weight, scaler, rows, o,
+    num_rows, in_features, out_features,
+    ORDER: tl.constexpr, DERIVATIVE: tl.constexpr, NUM_BASIS: tl.constexpr, STEPS: tl.constexpr,
+    HAS_V: tl.constexpr, HAS_SCALER: tl.constexpr, PRECISION: tl.constexpr,
+    COORDINATE: tl.constexpr, BLOCK_I: tl.constexpr, WIDTH: tl.constexpr,
+):  # fmt: skip
+    """total + the sum over inputs and columns.
+
+    Loads are issued before the arithmetic that they hide behind: the weights of a step and the x of
+    the next. Copies ahead by the compiler (num_stages) would take in the gathers of knots as well.
+    """
+    i = tl.arange(0, BLOCK_I)
+    ahead = row_tile(x, rows, i, num_rows, in_features, x_row, x_column, COORDINATE)
+    for first in tl.range(0, in_features, BLOCK_I, num_stages=1):
+        i = first + tl.arange(0, BLOCK_I)
+        at = ahead
+        w = weight_tile(
+            weight, scaler, o, first, 0, in_features, out_features,
+            NUM_BASIS, BLOCK_I, WIDTH, HAS_SCALER, COORDINATE,
+        )  # fmt: skip
+        ahead = row_tile(x, rows, i + BLOCK_I, num_rows, in_features, x_row, x_column, COORDINATE)
+        if HAS_V:
+            vs = row_tile(v, rows, i, num_rows, in_features, v_row, v_column, COORDINATE)
+        own = knots + tl.minimum(i, in_features - 1)[None, :] * (NUM_BASIS + ORDER + 1)
+        values, cell = active_values(at, own, NUM_BASIS, ORDER, DERIVATIVE, STEPS)
+        for chunk in tl.static_range(0, NUM_BASIS, WIDTH):
+            if chunk > 0:
+                w = weight_tile(
+                    weight, scaler, o, first, chunk, in_features, out_features,
+                    NUM_BASIS, BLOCK_I, WIDTH, HAS_SCALER, COORDINATE,
+                )  # fmt: skip
+            phi = columns(values, cell - ORDER - chunk, at - at, ORDER, WIDTH)
+            if HAS_V:
+                phi = phi * vs[:, :, None]
+            phi = tl.reshape(phi, (rows.shape[0], BLOCK_I * WIDTH))
+            total = dot(phi, tl.trans(w), total, PRECISION)
+    return total
 
 
 @triton.jit

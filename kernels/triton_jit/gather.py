@@ -64,7 +64,7 @@ def _row_sum(
 @triton.jit(do_not_specialize=["num_rows"])
 def gather_out(
     x, x_row, x_column, v, v_row, v_column, knots, packed, y,
-    num_rows, in_features, out_features, num_knots,
+    num_rows, in_features, out_features,
     ORDER: tl.constexpr, DERIVATIVE: tl.constexpr, NUM_BASIS: tl.constexpr, STEPS: tl.constexpr,
     ACTIVATION: tl.constexpr, HAS_V: tl.constexpr, HAS_BASE: tl.constexpr, COORDINATE: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_O: tl.constexpr,
@@ -81,7 +81,7 @@ def gather_out(
         v_at = v + rows * v_row
     for _ in range(in_features):
         at = tl.load(x_at, mask=rows < num_rows, other=0.0).to(COORDINATE)
-        values, cell = active_values(at, knots, num_knots, ORDER, DERIVATIVE, STEPS)
+        values, cell = active_values(at, knots, NUM_BASIS, ORDER, DERIVATIVE, STEPS)
         slope = activation(at, ACTIVATION, DERIVATIVE)
         part = _row_sum(
             values, cell, slope, packed, o, real, out_features,
@@ -92,7 +92,7 @@ def gather_out(
             v_at += v_column
         total += part
         x_at += x_column
-        knots += num_knots
+        knots += NUM_BASIS + ORDER + 1
         packed += (NUM_BASIS + 1) * out_features
     tl.store(y + rows[:, None] * out_features + o[None, :], total.to(y.dtype.element_ty), mask=real)
 
@@ -100,7 +100,7 @@ def gather_out(
 @triton.jit(do_not_specialize=["num_rows"])
 def gather_in(
     x, x_row, x_column, u, u_row, u_column, knots, packed, z,
-    num_rows, in_features, out_features, num_knots,
+    num_rows, in_features, out_features,
     ORDER: tl.constexpr, DERIVATIVE: tl.constexpr, NUM_BASIS: tl.constexpr, STEPS: tl.constexpr,
     ACTIVATION: tl.constexpr, HAS_BASE: tl.constexpr, COORDINATE: tl.constexpr,
     BLOCK_R: tl.constexpr, BLOCK_O: tl.constexpr,
@@ -110,7 +110,9 @@ def gather_in(
     rows = (tl.program_id(0) // in_features).to(tl.int64) * BLOCK_R + tl.arange(0, BLOCK_R)
     place = rows * x_row + i.to(tl.int64) * x_column
     at = tl.load(x + place, mask=rows < num_rows, other=0.0).to(COORDINATE)
-    values, cell = active_values(at, knots + i * num_knots, num_knots, ORDER, DERIVATIVE, STEPS)
+    values, cell = active_values(
+        at, knots + i * (NUM_BASIS + ORDER + 1), NUM_BASIS, ORDER, DERIVATIVE, STEPS
+    )
     slope = activation(at, ACTIVATION, DERIVATIVE)
     packed += i.to(tl.int64) * (NUM_BASIS + 1) * out_features
     total = tl.zeros((BLOCK_R, BLOCK_O), COORDINATE)

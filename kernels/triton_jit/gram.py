@@ -10,11 +10,11 @@ from .tiles import dot
 
 @triton.jit
 def _functions(
-    x, knots, num_knots, g,
+    x, knots, g,
     ORDER: tl.constexpr, NUM_BASIS: tl.constexpr, STEPS: tl.constexpr, ACTIVATION: tl.constexpr,
 ):  # fmt: skip
     """Functions `g` at `x`, `[x, g]`; number NUM_BASIS is the base activation."""
-    values, cell = active_values(x, knots, num_knots, ORDER, 0, STEPS)
+    values, cell = active_values(x, knots, NUM_BASIS, ORDER, 0, STEPS)
     found = tl.zeros((x.shape[0], g.shape[0]), tl.float64) + (x - x)[:, None]
     for m in tl.static_range(ORDER + 1):
         found = tl.where((cell - ORDER + m)[:, None] == g[None, :], values[m][:, None], found)
@@ -51,11 +51,11 @@ def gram(
         place = rows.to(tl.int64) * x_row + i.to(tl.int64) * x_column
         at = tl.load(x + place, mask=real, other=0.0).to(tl.float64)
         left = _functions(
-            at, first_knots + i * FIRST_KNOTS, FIRST_KNOTS, g,
+            at, first_knots + i * FIRST_KNOTS, g,
             ORDER, first - 1, FIRST_STEPS, ACTIVATION,
         )  # fmt: skip
         right = _functions(
-            at, second_knots + i * SECOND_KNOTS, SECOND_KNOTS, h,
+            at, second_knots + i * SECOND_KNOTS, h,
             ORDER, second - 1, SECOND_STEPS, ACTIVATION,
         )  # fmt: skip
         left = tl.where(real[:, None], left, 0.0)
@@ -85,10 +85,10 @@ def gram_gradient(
     place = rows * x_row + i.to(tl.int64) * x_column
     at = tl.load(x + place, mask=real, other=0.0).to(tl.float64)
     left, cell = active_values(
-        at, first_knots + i * FIRST_KNOTS, FIRST_KNOTS, ORDER, LEFT, FIRST_STEPS
+        at, first_knots + i * FIRST_KNOTS, first - 1, ORDER, LEFT, FIRST_STEPS
     )
     right, other_cell = active_values(
-        at, second_knots + i * SECOND_KNOTS, SECOND_KNOTS, ORDER, RIGHT, SECOND_STEPS
+        at, second_knots + i * SECOND_KNOTS, second - 1, ORDER, RIGHT, SECOND_STEPS
     )
     left_base = activation(at, ACTIVATION, LEFT)
     right_base = activation(at, ACTIVATION, RIGHT)
