@@ -34,6 +34,9 @@ PRODUCTS = {
     100: {"ieee": set(), "": {"UTCHMMA", "HMMA"}},
 }
 SILU, CUBIC, GRID = 0, 3, 5
+#: kernels that have tiles, and the option that they are launched with
+TILED = ("contract_out", "contract_in_weight")
+MAX_REGISTERS = 255
 
 
 def _import_triton() -> Any:
@@ -236,6 +239,8 @@ def compile_job(job: dict[str, Any]) -> dict[str, Any]:
     )
     target = GPUTarget("cuda", job["arch"], 32)
     options = dict(num_warps=job["warps"], num_stages=1)
+    if name in TILED:
+        options["maxnreg"] = MAX_REGISTERS
     compiled = triton.compile(source, target=target, options=options)
     tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     with tempfile.TemporaryDirectory() as folder:
@@ -289,7 +294,7 @@ def faults(found: dict[str, Any]) -> list[str]:
     limit = SHARED_MEMORY[found["arch"]]
     if found["shared_memory"] > limit:
         wrong.append(f"takes {found['shared_memory']} bytes of shared memory, {limit} are there")
-    if found["kernel"] in ("contract_out", "contract_in_weight"):
+    if found["kernel"] in TILED:
         names = PRODUCTS[found["arch"]]
         wanted = names.get(found["precision"], names[""])
         if wanted and not wanted & found["products"].keys():

@@ -98,7 +98,8 @@ def test_the_launch_is_what_is_compiled(grid_size: int, monkeypatch: pytest.Monk
         constants -= {"in_features", "out_features"}  # of the variant with sizes of one
         if name.startswith("contract"):
             constants |= {"PRECISION", "COORDINATE"}
-        assert set(named) - {"num_warps", "num_stages"} == constants, name
+        assert set(named) - {"num_warps", "num_stages", "maxnreg"} == constants, name
+        assert named.get("maxnreg") == (aot.MAX_REGISTERS if name in aot.TILED else None)
         strides = sum(c in jobs[name]["constants"] for c in ("x_column", "u_column", "v_column"))
         count = len(jobs[name]["tensors"]) + len(jobs[name]["integers"]) + strides
         assert len(positional) == count, name

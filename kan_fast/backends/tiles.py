@@ -1,8 +1,8 @@
 """Which tile a Triton kernel runs with: tuned ones from disk, else the shipped tables.
 
 A table (`tiles/*.json`) lists for an architecture and a precision the tiles that compile without
-spilling registers, from the largest to the smallest; the first that fits the layer and fills the
-GPU is taken. A search (`kan-fast tune`) writes what it finds to the cache of `tuned.py`.
+spilling registers, the best first; the first that fits the layer and fills the GPU is taken. A
+search (`kan-fast tune`) writes what it finds to the cache of `tuned.py`.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ class Table:
 
     Args:
         gather_from: number of basis functions from which gathering takes less time, by precision.
-        tiles: kind ("out", "in_weight"), precision, then tiles from the largest on.
+        tiles: kind ("out", "in_weight"), precision, then tiles, the best first.
     """
 
     gather_from: dict[str, int]
@@ -154,7 +154,7 @@ def for_in_weight(shape: Shape) -> InWeightTile:
 
 
 def candidates(kind: str, shape: Shape) -> list[Any]:
-    """All shipped tiles for a kind, wide as the basis asks for, from the largest on."""
+    """All shipped tiles for a kind, wide as the basis asks for, the best first."""
     listed = table(architecture(shape.gpu)).tiles[kind][shape.precision]
     return [replace(tile, width=width(shape.num_basis)) for tile in listed]
 

@@ -18,6 +18,9 @@ from kan_fast.backends.triton_arguments import Layer, jit, on_device, strides
 from kan_fast.errors import check_derivative
 from kan_fast.spec import BasisSpec
 
+#: all that there are: left alone, the assembler spills a few to fit one more block
+MAX_REGISTERS = 255
+
 
 class TritonKernels:
     """The contractions in one precision (`kan_fast.kernels.Kernels`).
@@ -82,6 +85,7 @@ class TritonKernels:
                 COORDINATE=self.coordinate, BLOCK_R=tile.rows,
                 BLOCK_O=tile.outputs, BLOCK_I=tile.columns // tile.width, WIDTH=tile.width,
                 BASE_I=tile.columns, STAGES=tile.stages, num_warps=tile.warps, num_stages=1,
+                maxnreg=MAX_REGISTERS,
             )  # fmt: skip
         return y
 
@@ -165,7 +169,7 @@ class TritonKernels:
             IN_R=tile.in_rows, IN_I=tile.in_columns // tile.width, IN_K=tile.in_step,
             IN_STAGES=tile.in_stages, WEIGHT_O=tile.weight_outputs,
             WEIGHT_I=tile.weight_columns // tile.width, WEIGHT_K=tile.weight_step,
-            WIDTH=tile.width, num_warps=tile.warps, num_stages=1,
+            WIDTH=tile.width, num_warps=tile.warps, num_stages=1, maxnreg=MAX_REGISTERS,
         )  # fmt: skip
         if direct or not (need_spline or need_base):
             return

@@ -24,8 +24,8 @@ def contract_out(
 ):  # fmt: skip
     """One tile of y a program, outputs fastest so that neighbours share x.
 
-    x, v: `[num_rows, in_features]` of any strides; knots `[in_features, NUM_BASIS + ORDER + 1]`; weight
-    `[out_features, in_features, NUM_BASIS]`; scaler, base `[out_features, in_features]`; y
+    x, v: `[num_rows, in_features]` of any strides; knots `[in_features, NUM_BASIS + ORDER + 1]`;
+    weight `[out_features, in_features, NUM_BASIS]`; scaler, base `[out_features, in_features]`; y
     `[num_rows, out_features]`, all contiguous. COORDINATE is the dtype of the spline's arithmetic
     and of the sums.
     """
