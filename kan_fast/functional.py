@@ -111,10 +111,10 @@ def plan_for(x: Tensor, spline_weight: Tensor, spline_order: int, backend: str =
     if dtype is not torch.float64 and _autocast_enabled(device):
         dtype = spline_weight.dtype
     wanted = envs.BACKEND if backend == "auto" else backend
-    if device != "cuda":
-        return _plan(device, dtype, spline_order, _transform(x), wanted)
-    capability = machine.gpu(x.device).capability
-    return _plan(device, dtype, spline_order, _transform(x), wanted, capability)
+    transform = _transform(x)
+    # a fake tensor may be on a device that is not there
+    capability = machine.gpu(x.device).capability if device == "cuda" and not transform else None
+    return _plan(device, dtype, spline_order, transform, wanted, capability)
 
 
 def takes_narrow_inputs(x: Tensor, spline_weight: Tensor, spline_order: int, backend: str) -> bool:

@@ -307,6 +307,17 @@ def test_the_operator_by_the_book(product_dtype: torch.dtype | None) -> None:
     )
 
 
+@pytest.mark.skipif(DEVICE == "cuda", reason="there is a GPU")
+def test_fake_tensors_of_a_gpu_that_is_not_there() -> None:
+    from torch._subclasses.fake_tensor import FakeTensorMode
+
+    with FakeTensorMode():
+        x, knots, weight = (
+            torch.empty(shape, device="cuda") for shape in [(5, 3), (3, 12), (4, 3, 8)]
+        )
+        assert kan_fast.kan_linear(x, knots, weight).shape == (5, 4)
+
+
 @needs_triton
 def test_a_batch_of_gradients() -> None:
     # torch's older vmap, whose tensors have no address
