@@ -42,7 +42,7 @@ def _plan(
     name = str(dtype).removeprefix("torch.")
     problem = Problem(device, name, spline_order, transform, capability, wanted != "auto")
     plan = choose(problem, machine.facts(), BACKENDS, wanted)
-    if device == "cuda" and plan.backend == "reference" and wanted == "auto":
+    if device == "cuda" and plan.backend == "reference" and wanted == "auto" and not transform:
         # a plan is made once for each kind of problem, so this is said once
         reasons = dict(plan.refusals)
         _log.warning(
