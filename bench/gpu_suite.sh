@@ -37,8 +37,18 @@ nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || {
   exit 1
 }
 
-# the compiled kernels of this machine's Python; the Triton kernels need no build
-part build 240 python3 -m pip install --quiet --no-deps --no-build-isolation -e .
+build() {
+  python3 -m pip install --quiet --no-deps --no-build-isolation -e . && return
+  # a setuptools too old for pyproject.toml: what setup.py would do, by hand
+  cmake -G Ninja -S . -B build/gpu -DCMAKE_BUILD_TYPE=Release \
+    -DPython_EXECUTABLE="$(command -v python3)" \
+    -Dpybind11_DIR="$(python3 -m pybind11 --cmakedir)" \
+    -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$PWD/kan_fast" &&
+    cmake --build build/gpu && ln -sfn ../kernels/triton_jit kan_fast/_triton_jit
+}
+export -f build
+export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
+part build 240 bash -c build
 
 # most of a test is Triton compiling on a core of its own, so the tests are shared out
 run_tests() { # run_tests PYTEST ARGUMENTS...
