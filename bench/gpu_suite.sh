@@ -68,9 +68,9 @@ export -f run_tests
 export results
 
 if [ -n "$quick" ]; then
-  part tests 80 bash -c 'run_tests tests/test_triton.py -k "shapes or precision or half or repeats"'
+  part tests 80 bash -c 'run_tests tests/test_triton.py tests/test_gpu.py -k "shapes or precision or half or repeats or gpu"'
 else
-  part tests 280 bash -c 'run_tests tests/test_triton.py tests/test_triton_backend.py'
+  part tests 280 bash -c 'run_tests tests/test_triton.py tests/test_triton_backend.py tests/test_gpu.py'
 fi
 
 sanitizer="$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)"

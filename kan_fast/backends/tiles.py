@@ -161,13 +161,16 @@ def candidates(kind: str, shape: Shape) -> list[Any]:
 
 def _choose(kind: str, shape: Shape) -> Any:
     forced = tuned.forced(kind)
-    if forced is not None:
-        return forced
+    return _chosen(kind, shape, tuned.generation()) if forced is None else forced
+
+
+@functools.lru_cache(maxsize=4096)
+def _chosen(kind: str, shape: Shape, generation: int) -> Any:
+    """The tuned tile or that of the rule; asked anew when there are newer tuned ones."""
     found = tuned.lookup(kind, shape, KINDS[kind].__dataclass_fields__.keys())
     return by_rule(kind, shape) if found is None else KINDS[kind](**found)
 
 
-@functools.lru_cache(maxsize=4096)
 def by_rule(kind: str, shape: Shape) -> Any:
     """The first tile that is not much wider than the layer and gives every multiprocessor work."""
     listed = candidates(kind, shape)

@@ -8,6 +8,7 @@ a result at most; where the folder cannot be written, results last as long as th
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -25,15 +26,30 @@ from kan_fast import envs
 _log = logging.getLogger("kan_fast")
 _known: dict[Path, dict[str, Any]] = {}
 _forced: dict[str, Any] = {}
+_generation = 0
+
+
+def generation() -> int:
+    """Grows whenever a tile that was looked up may have changed."""
+    return _generation
+
+
+def _changed() -> None:
+    global _generation
+    _generation += 1
+
+
+@functools.cache
+def _triton_version() -> str:
+    try:
+        return metadata.version("triton")
+    except metadata.PackageNotFoundError:
+        return "none"
 
 
 def path(gpu: Any) -> Path:
     """The file for a GPU (`machine.Gpu`)."""
-    try:
-        triton = metadata.version("triton")
-    except metadata.PackageNotFoundError:
-        triton = "none"
-    words = (gpu.name, *gpu.capability, torch.__version__, triton)
+    words = (gpu.name, *gpu.capability, torch.__version__, _triton_version())
     return (
         envs.cache_dir() / "tiles" / (re.sub(r"[^\w.+]+", "-", "_".join(map(str, words))) + ".json")
     )
@@ -94,6 +110,7 @@ def store(kind: str, shape: Any, tile: dict[str, int]) -> bool:
     """Keeps a tile; says whether it is on disk, too."""
     file = path(shape.gpu)
     _all(file)[key(kind, shape)] = tile
+    _changed()
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         # what other processes have found since
@@ -112,3 +129,4 @@ def store(kind: str, shape: Any, tile: dict[str, int]) -> bool:
 def forget() -> None:
     """Reads the file anew at the next look."""
     _known.clear()
+    _changed()
