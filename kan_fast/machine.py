@@ -72,9 +72,9 @@ def _triton() -> tuple[str | None, str]:
         return None, "this torch is built for ROCm, and the kernels are tested for CUDA alone"
     try:
         if importlib.util.find_spec("triton") is None:
-            raise metadata.PackageNotFoundError
+            raise ImportError
         version = metadata.version("triton")
-    except metadata.PackageNotFoundError:
+    except ImportError:
         return None, "it is not installed; pip install triton, in the version that torch asks for"
     if envs.TRITON_INTERPRET:
         return version, ""

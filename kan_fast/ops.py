@@ -35,8 +35,8 @@ def kan_linear_op(
     base_weight: Tensor | None,
     spline_order: int,
     activation: str,
-    backend: str,
-    product_dtype: torch.dtype | None,
+    backend: str = "native",
+    product_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """`[rows, in_features]` to `[rows, out_features]`; arguments as in `kan_fast.kan_linear`.
 
@@ -65,9 +65,9 @@ def kan_linear_backward_op(
     base_weight: Tensor | None,
     spline_order: int,
     activation: str,
-    backend: str,
-    product_dtype: torch.dtype | None,
     need: list[bool],
+    backend: str = "native",
+    product_dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
     """The gradients that `need` asks for, of x, spline_weight, spline_scaler and base_weight."""
     _refuse_tangents()
@@ -80,7 +80,7 @@ def kan_linear_backward_op(
 
 @kan_linear_backward_op.register_fake
 def _(x: Tensor, u: Tensor, knots: Tensor, *weights_to_need: Any) -> list[Tensor]:
-    *weights, _spline_order, _activation, _backend, _product_dtype, need = weights_to_need
+    weights, need = weights_to_need[:3], weights_to_need[5]
     return [t.new_empty(t.shape) for t, wanted in zip((x, *weights), need, strict=True) if wanted]
 
 
@@ -92,7 +92,12 @@ def _keep(ctx: Any, inputs: tuple, output: Tensor) -> None:
 def _backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
     x, knots, weight, scaler, base = ctx.saved_tensors
     need = [ctx.needs_input_grad[n] for n in (0, 2, 3, 4)]
-    found = iter(kan_linear_backward_op(x, u, knots, weight, scaler, base, *ctx.rest, need))
+    spline_order, activation, *where = ctx.rest
+    found = iter(
+        kan_linear_backward_op(
+            x, u, knots, weight, scaler, base, spline_order, activation, need, *where
+        )
+    )
     grad_x, *grads = [next(found) if wanted else None for wanted in need]
     return grad_x, None, *grads, None, None, None, None
 
