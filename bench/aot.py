@@ -352,7 +352,9 @@ def main() -> int:
     print(f"triton {triton.__version__}; compiled, not run", flush=True)
     results = run([job for arch in args.arch for job in jobs(arch)], args.processes)
     if args.json:
-        args.json.write_text(json.dumps(dict(triton=triton.__version__, kernels=results), indent=1))
+        rows = ",\n".join("  " + json.dumps(found) for found in results)
+        head = f'{{"triton": "{triton.__version__}", "note": "compiled, not run", "kernels": [\n'
+        args.json.write_text(f"{head}{rows}\n]}}\n")
     wrong = [r for r in results if r["faults"]]
     print(f"{len(results) - len(wrong)} passed, {len(wrong)} failed")
     return int(bool(wrong) and args.check)

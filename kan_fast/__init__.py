@@ -13,6 +13,7 @@ from kan_fast.layers import KANLinear
 from kan_fast.lazy import LazyKANLinear
 from kan_fast.model import KAN
 from kan_fast.version import __version__
+from kan_fast.zero_code import install, uninstall
 
 __all__ = [
     "KAN",
@@ -27,7 +28,19 @@ __all__ = [
     "__version__",
     "accelerate",
     "explain",
+    "install",
     "kan_linear",
     "report",
     "restore",
+    "uninstall",
 ]
+
+
+def load_ipython_extension(ipython: object) -> None:
+    """`%load_ext kan_fast` in a notebook: every KAN layer from here on is accelerated."""
+    install()
+
+
+def unload_ipython_extension(ipython: object) -> None:
+    """`%unload_ext kan_fast`."""
+    uninstall()

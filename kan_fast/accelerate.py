@@ -7,7 +7,6 @@ would break several of them.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -18,13 +17,11 @@ from torch import Tensor, nn
 
 from kan_fast import envs
 from kan_fast.adapters import ADAPTERS
-from kan_fast.functional import has_kernel, plan_for
+from kan_fast.dispatch import FLAG, dispatch
+from kan_fast.functional import plan_for
 from kan_fast.layers import KANLinear
 
 M = TypeVar("M", bound=nn.Module)
-
-#: set on accelerated instances; holds the kind of the adapter
-_FLAG = "_kan_fast"
 
 
 @dataclass(frozen=True)
@@ -63,34 +60,6 @@ def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, ModuleType]]
                 break
 
 
-def _install(cls: type[nn.Module], adapter: ModuleType) -> None:
-    """Gives the class that defines `forward` a dispatching one, once."""
-    owner = next(c for c in cls.__mro__ if "forward" in c.__dict__)
-    original = owner.__dict__["forward"]
-    if hasattr(original, _FLAG):
-        return
-
-    @functools.wraps(original)
-    def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if _FLAG in self.__dict__ and len(args) == 1 and not kwargs:
-            x = args[0]
-            # where no kernel runs, the layer's own code is the best
-            if _has_kernel(self, x):
-                return adapter.run(self, x)
-        return original(self, *args, **kwargs)
-
-    setattr(forward, _FLAG, original)
-    owner.forward = forward
-
-
-def _has_kernel(module: Any, x: Any) -> bool:
-    return (
-        isinstance(x, Tensor)
-        and x.is_floating_point()
-        and has_kernel(x, module.spline_weight, module.spline_order)
-    )
-
-
 def accelerate(model: M, *, strict: bool = False) -> M:
     """Makes the KAN layers of a model run our kernels, in place.
 
@@ -115,7 +84,7 @@ def accelerate(model: M, *, strict: bool = False) -> M:
     chosen, skipped = [], []
     for name, module, adapter in _candidates(model):
         reason = "KAN_FAST_DISABLE is set" if envs.DISABLE else None
-        if _FLAG not in module.__dict__:
+        if FLAG not in module.__dict__:
             reason = reason or adapter.why_not(module)
         if reason is None:
             chosen.append((module, adapter))
@@ -124,15 +93,15 @@ def accelerate(model: M, *, strict: bool = False) -> M:
     if strict and skipped:
         raise RuntimeError(f"{Report((), tuple(skipped))}; pass strict=False to leave them alone")
     for module, adapter in chosen:
-        _install(type(module), adapter)
-        module.__dict__[_FLAG] = adapter.kind
+        dispatch(type(module), adapter)
+        module.__dict__[FLAG] = adapter.kind
     return model
 
 
 def restore(model: M) -> M:
     """Undoes `accelerate`: every layer runs its own forward again. Returns the same model."""
     for module in model.modules():
-        module.__dict__.pop(_FLAG, None)
+        module.__dict__.pop(FLAG, None)
     return model
 
 
@@ -143,7 +112,7 @@ def report(model: nn.Module) -> Report:
         if isinstance(module, KANLinear):
             accelerated.append(LayerReport(name, "kan_fast", "runs our kernels by itself"))
     for name, module, adapter in _candidates(model):
-        if _FLAG in module.__dict__:
+        if FLAG in module.__dict__:
             accelerated.append(LayerReport(name, adapter.kind, "recognised"))
             continue
         reason = "KAN_FAST_DISABLE is set" if envs.DISABLE else adapter.why_not(module)
@@ -164,7 +133,7 @@ def explain(model: nn.Module, x: Tensor) -> str:
     lines: list[str] = []
 
     def note(name: str, module: Any, given: Tensor) -> None:
-        ours = isinstance(module, KANLinear) or _FLAG in module.__dict__
+        ours = isinstance(module, KANLinear) or FLAG in module.__dict__
         size = (
             f"{module.in_features} -> {module.out_features}, grid_size={module.grid_size}, "
             f"spline_order={module.spline_order}, {str(given.dtype).removeprefix('torch.')} on "

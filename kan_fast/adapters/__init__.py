@@ -6,5 +6,6 @@ from types import ModuleType
 
 from kan_fast.adapters import efficient_kan
 
-#: each module offers `kind`, `is_candidate(module)`, `why_not(module)` and `run(module, x)`
+#: each module offers `kind`, `is_candidate(module)`, `is_candidate_class(cls)`, `why_not(module)`
+#: and `run(module, x)`
 ADAPTERS: tuple[ModuleType, ...] = (efficient_kan,)

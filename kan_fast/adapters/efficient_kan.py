@@ -47,6 +47,11 @@ def is_candidate(module: nn.Module) -> bool:
     )
 
 
+def is_candidate_class(cls: type[nn.Module]) -> bool:
+    """Whether instances may be efficient-kan layers; they tell when they are called."""
+    return callable(getattr(cls, "b_splines", None)) and not issubclass(cls, layers.KANLinear)
+
+
 def _scaler(module: Any) -> Tensor | None:
     if getattr(module, "enable_standalone_scale_spline", True):
         return getattr(module, "spline_scaler", None)
