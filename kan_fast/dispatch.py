@@ -8,9 +8,7 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-
-from kan_fast.functional import has_kernel
+from torch import nn
 
 #: set on accelerated instances; holds the kind of the adapter
 FLAG = "_kan_fast"
@@ -30,11 +28,9 @@ def dispatch(cls: type[nn.Module], adapter: ModuleType) -> type[nn.Module]:
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
         if watcher is not None and not torch.compiler.is_compiling():
             watcher(self, args)
-        if FLAG in self.__dict__ and len(args) == 1 and not kwargs:
-            x = args[0]
-            # where no kernel runs, the layer's own code is the best
-            if _has_kernel(self, x):
-                return adapter.run(self, x)
+        # where no kernel runs, the layer's own code is the best
+        if FLAG in self.__dict__ and adapter.takes(self, args, kwargs):
+            return adapter.run(self, args[0], functools.partial(original, self, *args, **kwargs))
         return original(self, *args, **kwargs)
 
     setattr(forward, FLAG, original)
@@ -45,11 +41,3 @@ def dispatch(cls: type[nn.Module], adapter: ModuleType) -> type[nn.Module]:
 def own_forward(owner: type[nn.Module]) -> Callable[..., Any]:
     """The forward that a class had before `dispatch`."""
     return getattr(owner.__dict__["forward"], FLAG)
-
-
-def _has_kernel(module: Any, x: Any) -> bool:
-    return (
-        isinstance(x, Tensor)
-        and x.is_floating_point()
-        and has_kernel(x, module.spline_weight, module.spline_order)
-    )

@@ -8,6 +8,7 @@ the first call of an instance, when its attributes are there, whether it can be 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import weakref
 from collections import Counter
@@ -74,7 +75,7 @@ class _Watch:
             reason = None if flagged else adapter.why_not(module)
         finally:
             self.deciding = False
-        name = f"{type(module).__name__} {module.in_features} -> {module.out_features}"
+        name = f"{type(module).__name__} {adapter.describe(module)}"
         if reason is not None:
             self.left[f"{name}: {reason}"] += 1
             self.say(f"{name} left alone: {reason}")
@@ -83,7 +84,7 @@ class _Watch:
         self.seen[module] = self.verify
         backend = "?"
         if args and isinstance(args[0], Tensor) and args[0].is_floating_point():
-            backend = plan_for(args[0], module.spline_weight, module.spline_order).backend
+            backend = plan_for(args[0], *adapter.weight_and_order(module)).backend
         self.accelerated[backend] += 1
         self.say(f"{name} accelerated ({adapter.kind}, {backend})")
 
@@ -95,7 +96,8 @@ class _Watch:
         owner = next(c for c in type(module).__mro__ if c in self.owners)
         with torch.no_grad():
             theirs = self.owners[owner](module, args[0])
-            ours = adapter.run(module, args[0])
+            own = functools.partial(self.owners[owner], module, args[0])
+            ours = adapter.run(module, args[0], own)
         error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-30))
         self.compared += 1
         self.worst = max(self.worst, error)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from kan_fast.adapters import efficient_kan
+from kan_fast.adapters import efficient_kan, pykan
 
-#: each module offers `kind`, `is_candidate(module)`, `is_candidate_class(cls)`, `why_not(module)`
-#: and `run(module, x)`
-ADAPTERS: tuple[ModuleType, ...] = (efficient_kan,)
+#: each module offers `kind`, `is_candidate(module)`, `is_candidate_class(cls)`, `why_not(module)`,
+#: `describe(module)`, `weight_and_order(module)`, `takes(module, args, kwargs)` and
+#: `run(module, x, original)`
+ADAPTERS: tuple[ModuleType, ...] = (efficient_kan, pykan)

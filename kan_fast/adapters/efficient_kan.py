@@ -8,6 +8,7 @@ an accelerated layer keeps that method untouched and so reproduces it exactly.
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 from kan_fast import layers, reference
 from kan_fast.activations import known_activation
 from kan_fast.adapters.source import fingerprint, side_effects
-from kan_fast.functional import kan_linear
+from kan_fast.functional import has_kernel, kan_linear
 from kan_fast.spec import MAX_SPLINE_ORDER, BasisSpec
 
 kind = "efficient-kan"
@@ -137,7 +138,29 @@ def why_not(module: nn.Module) -> str | None:
     return side_effects(cls.forward) or _differs(module)
 
 
-def run(module: Any, x: Tensor) -> Tensor:
+def describe(module: Any) -> str:
+    """Its size, for reports."""
+    return f"{module.in_features} -> {module.out_features}"
+
+
+def weight_and_order(module: Any) -> tuple[Tensor, int]:
+    """A weight and the degree, which the planner wants to know."""
+    return module.spline_weight, module.spline_order
+
+
+def takes(module: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
+    """Whether a call is one that `run` knows, on an input that a kernel runs."""
+    if len(args) != 1 or kwargs:
+        return False
+    x = args[0]
+    return (
+        isinstance(x, Tensor)
+        and x.is_floating_point()
+        and has_kernel(x, module.spline_weight, module.spline_order)
+    )
+
+
+def run(module: Any, x: Tensor, original: Callable[[], Tensor] | None = None) -> Tensor:
     """The layer through our kernels."""
     return kan_linear(
         x,
