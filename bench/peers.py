@@ -105,6 +105,9 @@ def models(
         )
     if importlib.util.find_spec("kan"):
         makers["pykan"] = lambda: _pykan(widths, grid_size, spline_order)
+        makers["accelerated pykan"] = lambda: kan_fast.accelerate(
+            _pykan(widths, grid_size, spline_order), strict=True
+        )
     if os.environ.get("KAN_FAST_FAST_KAN"):
         fast = _load(os.environ["KAN_FAST_FAST_KAN"], "fastkan/fastkan.py")
         makers["fast-kan"] = lambda: fast.FastKAN(list(widths), num_grids=grid_size + spline_order)

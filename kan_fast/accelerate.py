@@ -132,27 +132,30 @@ def explain(model: nn.Module, x: Tensor) -> str:
     """
     lines: list[str] = []
 
-    def note(name: str, module: Any, given: Tensor) -> None:
-        ours = isinstance(module, KANLinear) or FLAG in module.__dict__
-        size = (
-            f"{module.in_features} -> {module.out_features}, grid_size={module.grid_size}, "
-            f"spline_order={module.spline_order}, {str(given.dtype).removeprefix('torch.')} on "
-            f"{given.device}"
-        )
-        if not ours:
+    def note(name: str, module: Any, adapter: ModuleType | None, given: Tensor) -> None:
+        if adapter is None:
+            size = f"{module.in_features} -> {module.out_features}"
+            weight, order = module.spline_weight, module.spline_order
+        else:
+            size = adapter.describe(module)
+            weight, order = adapter.weight_and_order(module)
+        size += f", grid_size={module.grid_size}" if hasattr(module, "grid_size") else ""
+        dtype = str(given.dtype).removeprefix("torch.")
+        size += f", spline_order={order}, {dtype} on {given.device}"
+        if adapter is not None and FLAG not in module.__dict__:
             lines.append(f"{name}: its own forward ({size}): not accelerated")
             return
-        plan = plan_for(given, module.spline_weight, module.spline_order)
-        own = plan.backend == "reference" and not isinstance(module, KANLinear)
+        plan = plan_for(given, weight, order)
+        own = plan.backend == "reference" and adapter is not None
         lines.append(f"{name}: {'its own forward' if own else plan.backend} ({size})")
         lines.extend(f"  not {other}: {reason}" for other, reason in plan.refusals)
 
     names = {m: n or "(root)" for n, m in model.named_modules()}
-    layers = [m for m in names if isinstance(m, KANLinear)]
-    layers += [m for _, m, _ in _candidates(model)]
+    layers = [(m, None) for m in names if isinstance(m, KANLinear)]
+    layers += [(m, adapter) for _, m, adapter in _candidates(model)]
     hooks = [
-        layer.register_forward_pre_hook(lambda m, args: note(names[m], m, args[0]))
-        for layer in layers
+        layer.register_forward_pre_hook(lambda m, args, a=adapter: note(names[m], m, a, args[0]))
+        for layer, adapter in layers
     ]
     try:
         with torch.no_grad():

@@ -166,6 +166,32 @@ def test_copies_checkpoints_and_restoring(tmp_path) -> None:
     assert torch.equal(plain(x), fast(x))
 
 
+def test_what_is_said_of_a_model() -> None:
+    _, fast = pair()
+    x = data()["train_input"]
+    assert "native (2-5-1, spline_order=3, float32 on cpu)" in kan_fast.explain(fast, x)
+    report = kan_fast.report(torch.nn.Sequential(fast))
+    assert [layer.kind for layer in report.accelerated] == ["pykan"] and not report.skipped
+
+
+def test_a_wrong_input_is_refused() -> None:
+    _, fast = pair()
+    fast.save_act = False
+    # pykan takes the columns that it knows, whatever else there is
+    assert fast(torch.rand(4, 3)).shape == (4, 1)
+    with pytest.raises(IndexError):
+        fast(torch.rand(4, 1))
+
+
+def test_knots_that_coincide_run_pykan_s_own_code() -> None:
+    plain, fast = pair()
+    plain.save_act = fast.save_act = False
+    for model in (plain, fast):
+        model.act_fun[0].grid.data[:, 5] = model.act_fun[0].grid.data[:, 4]
+    x = data()["train_input"]
+    close(plain(x), fast(x))
+
+
 def test_an_edited_copy_is_left_alone() -> None:
     class Edited(kan.KAN):
         def forward(self, x, singularity_avoiding=False, y_th=10.0):
