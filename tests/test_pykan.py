@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -190,6 +193,22 @@ def test_knots_that_coincide_run_pykan_s_own_code() -> None:
         model.act_fun[0].grid.data[:, 5] = model.act_fun[0].grid.data[:, 4]
     x = data()["train_input"]
     close(plain(x), fast(x))
+
+
+def test_the_example_gives_the_same_loss() -> None:
+    root = Path(__file__).parent.parent
+    path = os.pathsep.join([FOLDER, os.environ.get("PYTHONPATH", "")])
+    losses = []
+    for runner in ([], ["-m", "kan_fast", "--verify", "2"]):
+        done = subprocess.run(
+            [sys.executable, *runner, "examples/pykan_regression.py"], capture_output=True,
+            text=True, cwd=root, env={**os.environ, "PYTHONPATH": path},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        losses.append(float(re.search(r"final loss ([\d.]+)", done.stdout).group(1)))
+    assert "1 of 1 KAN layers accelerated (1 by native); 2 calls verified" in done.stderr
+    # a line search magnifies rounding: two runs of plain pykan differ by some percent, too
+    assert losses[1] == pytest.approx(losses[0], rel=0.1)
 
 
 def test_an_edited_copy_is_left_alone() -> None:
