@@ -110,7 +110,7 @@ def measure(shape: Shape, name: str, args: argparse.Namespace) -> dict:
             row[kind] = {
                 "seconds": {n: statistics.median(t) for n, t in taken.items()},
                 "over_mlp": {
-                    n: gpu_timing.ratio(t, taken["mlp"]) for n, t in taken.items() if n != "mlp"
+                    n: timing.ratio(t, taken["mlp"]) for n, t in taken.items() if n != "mlp"
                 },
                 "flops_per_second": times * operations / statistics.median(taken["kan_fast"]),
             }
@@ -131,7 +131,7 @@ def second_derivatives(args: argparse.Namespace) -> dict:
     taken = gpu_timing.interleaved(runs, args.seconds)
     return {
         "seconds": {n: statistics.median(t) for n, t in taken.items()},
-        "over_mlp": {n: gpu_timing.ratio(t, taken["mlp"]) for n, t in taken.items() if n != "mlp"},
+        "over_mlp": {n: timing.ratio(t, taken["mlp"]) for n, t in taken.items() if n != "mlp"},
         "launches": {n: sum(gpu_timing.launches(runs[n]).values()) for n in ("mlp", "kan_fast")},
     }
 

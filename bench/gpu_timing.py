@@ -56,12 +56,6 @@ def interleaved(entrants: dict[str, Run], seconds: float) -> dict[str, list[floa
     return times
 
 
-def ratio(times: list[float], base: list[float]) -> dict[str, float]:
-    """Median of per-round ratios, and the quartiles as spread."""
-    low, median, high = statistics.quantiles([t / b for t, b in zip(times, base, strict=True)], n=4)
-    return {"median": median, "low": low, "high": high}
-
-
 def peak_bytes(run: Run) -> int:
     """The most memory that is allocated during a run, over what is allocated before it."""
     run()

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast import envs
-from kan_fast.adapters import ADAPTERS
+from kan_fast.adapters import adapter_of
 from kan_fast.dispatch import FLAG, dispatch
 from kan_fast.functional import plan_for
 from kan_fast.layers import KANLinear
@@ -54,10 +54,9 @@ class Report:
 
 def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, ModuleType]]:
     for name, module in model.named_modules():
-        for adapter in ADAPTERS:
-            if adapter.is_candidate(module):
-                yield name, module, adapter
-                break
+        adapter = adapter_of(module)
+        if adapter is not None:
+            yield name, module, adapter
 
 
 def accelerate(model: M, *, strict: bool = False) -> M:

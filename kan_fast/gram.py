@@ -13,24 +13,20 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from kan_fast import envs, machine, reference
+from kan_fast import reference
 from kan_fast.autograd import Weight
 from kan_fast.backends import BACKENDS
 from kan_fast.errors import DerivativeError
-from kan_fast.planner import choose
-from kan_fast.spec import BasisSpec, Problem
+from kan_fast.functional import plan_for
+from kan_fast.spec import BasisSpec
 
 
 def _backend(x: Tensor, basis: BasisSpec) -> ModuleType | None:
     """The backend whose kernels take `x`; None where plain torch has to."""
     if x.dtype not in (torch.float32, torch.float64):
         return None
-    capability = machine.gpu(x.device).capability if x.is_cuda else None
-    name = str(x.dtype).removeprefix("torch.")
-    asked = envs.BACKEND != "auto"
-    problem = Problem(x.device.type, name, basis.spline_order, None, capability, asked)
-    plan = choose(problem, machine.facts(), BACKENDS, envs.BACKEND)
-    return None if plan.backend == "reference" else BACKENDS[plan.backend]
+    chosen = plan_for(x, x, basis.spline_order).backend
+    return None if chosen == "reference" else BACKENDS[chosen]
 
 
 def _call(

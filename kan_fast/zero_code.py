@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from kan_fast import dispatch as dispatching
 from kan_fast import envs
-from kan_fast.adapters import ADAPTERS
+from kan_fast.adapters import ADAPTERS, adapter_of
 from kan_fast.functional import plan_for
 from kan_fast.layers import KANLinear
 
@@ -65,7 +65,7 @@ class _Watch:
 
     def decide(self, module: nn.Module, args: tuple = ()) -> None:
         """Accelerates a layer, or notes the reason why not."""
-        adapter = next((a for a in ADAPTERS if a.is_candidate(module)), None)
+        adapter = adapter_of(module)
         self.seen[module] = 0
         if adapter is None or isinstance(module, KANLinear):
             return
@@ -92,12 +92,11 @@ class _Watch:
         """Runs a call both ways; a layer that differs goes back to its own forward."""
         if len(args) != 1 or not isinstance(args[0], Tensor):
             return
-        adapter = next(a for a in ADAPTERS if a.is_candidate(module))
         owner = next(c for c in type(module).__mro__ if c in self.owners)
+        own = functools.partial(self.owners[owner], module, args[0])
         with torch.no_grad():
-            theirs = self.owners[owner](module, args[0])
-            own = functools.partial(self.owners[owner], module, args[0])
-            ours = adapter.run(module, args[0], own)
+            theirs = own()
+            ours = adapter_of(module).run(module, args[0], own)
         error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-30))
         self.compared += 1
         self.worst = max(self.worst, error)

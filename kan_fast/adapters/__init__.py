@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from types import ModuleType
 
+from torch import nn
+
 from kan_fast.adapters import efficient_kan, pykan
 
 #: each module offers `kind`, `is_candidate(module)`, `is_candidate_class(cls)`, `why_not(module)`,
 #: `describe(module)`, `weight_and_order(module)`, `takes(module, args, kwargs)` and
 #: `run(module, x, original)`
 ADAPTERS: tuple[ModuleType, ...] = (efficient_kan, pykan)
+
+
+def adapter_of(module: nn.Module) -> ModuleType | None:
+    """The adapter whose layer the module seems to be, or None."""
+    return next((adapter for adapter in ADAPTERS if adapter.is_candidate(module)), None)

@@ -154,9 +154,7 @@ def takes(module: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
         return False
     x = args[0]
     return (
-        isinstance(x, Tensor)
-        and x.is_floating_point()
-        and has_kernel(x, module.spline_weight, module.spline_order)
+        isinstance(x, Tensor) and x.is_floating_point() and has_kernel(x, *weight_and_order(module))
     )
 
 

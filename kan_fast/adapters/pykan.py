@@ -81,7 +81,7 @@ def run(module: Any, x: Tensor, original: Callable[[], Tensor]) -> Tensor:
     if any(bool(layer.mask.any()) for layer in module.symbolic_fun):
         return original()
     # pykan's knots may coincide, where its functions are not the usual ones
-    regular = all(bool((g[:, 1:] > g[:, :-1]).all()) for g in (f.grid for f in module.act_fun))
+    regular = all(bool((f.grid[:, 1:] > f.grid[:, :-1]).all()) for f in module.act_fun)
     if module.save_act or not regular:
         enabled, module.symbolic_enabled = module.symbolic_enabled, False
         try:

@@ -178,9 +178,9 @@ def by_rule(kind: str, shape: Shape) -> Any:
     fitting = [t for t in listed if (t.outputs if kind == "out" else t.weight_outputs) <= outputs]
     for tile in fitting:
         if kind == "out":
-            count = _ceil(shape.rows, tile.rows) * _ceil(shape.out_features, tile.outputs)
+            count = ceil_div(shape.rows, tile.rows) * ceil_div(shape.out_features, tile.outputs)
         else:
-            count = _ceil(shape.rows, tile.in_rows) * _ceil(
+            count = ceil_div(shape.rows, tile.in_rows) * ceil_div(
                 shape.in_features, tile.in_columns // tile.width
             )
         if count >= shape.gpu.multiprocessors:
@@ -188,7 +188,8 @@ def by_rule(kind: str, shape: Shape) -> Any:
     return (fitting or listed)[-1]
 
 
-def _ceil(n: int, step: int) -> int:
+def ceil_div(n: int, step: int) -> int:
+    """How many steps cover n."""
     return -(-n // step)
 
 
@@ -196,10 +197,10 @@ def _weight_programs(
     shape: Shape, tile: InWeightTile, need_spline: bool, need_base: bool
 ) -> tuple[int, int]:
     """Tiles of the spline part and of the base part of S, for one part of the rows."""
-    across = _ceil(shape.out_features, tile.weight_outputs)
+    across = ceil_div(shape.out_features, tile.weight_outputs)
     inputs = tile.weight_columns // tile.width
-    spline = across * _ceil(shape.in_features, inputs) * _ceil(shape.num_basis, tile.width)
-    base = across * _ceil(shape.in_features, tile.weight_columns)
+    spline = across * ceil_div(shape.in_features, inputs) * ceil_div(shape.num_basis, tile.width)
+    base = across * ceil_div(shape.in_features, tile.weight_columns)
     return spline * need_spline, base * need_base
 
 
@@ -215,12 +216,12 @@ def splits(shape: Shape, tile: InWeightTile, need_spline: bool, need_base: bool)
     size = 8 if shape.precision == "ieee" else 4
     part = shape.in_features * shape.out_features * (shape.num_basis + 1) * size
     wanted = min(
-        _ceil(2 * shape.gpu.multiprocessors, one),
+        ceil_div(2 * shape.gpu.multiprocessors, one),
         shape.rows // LEAST_ROWS_A_SPLIT,
         WORKSPACE_BYTES // part,
     )
-    rows = _ceil(_ceil(shape.rows, max(1, wanted)), tile.weight_step) * tile.weight_step
-    return _ceil(shape.rows, rows), rows
+    rows = ceil_div(ceil_div(shape.rows, max(1, wanted)), tile.weight_step) * tile.weight_step
+    return ceil_div(shape.rows, rows), rows
 
 
 def programs(
@@ -234,7 +235,7 @@ def programs(
     """Size of the grid of `contract_in_weight`."""
     of_weight = sum(_weight_programs(shape, tile, need_spline, need_base)) * num_splits
     inputs = tile.in_columns // tile.width
-    of_in = _ceil(shape.rows, tile.in_rows) * _ceil(shape.in_features, inputs)
+    of_in = ceil_div(shape.rows, tile.in_rows) * ceil_div(shape.in_features, inputs)
     return of_weight + of_in * need_in
 
 

@@ -16,7 +16,7 @@ def _pack(layer: Layer, dtype: torch.dtype) -> Tensor:
     shape = (layer.in_features, layer.num_basis + 1, layer.out_features)
     packed = layer.weight.new_empty(shape, dtype=dtype)
     block = min(32, tiles.power_of_two(layer.out_features))
-    jit().pack[(layer.in_features * -(-layer.out_features // block),)](
+    jit().pack[(layer.in_features * tiles.ceil_div(layer.out_features, block),)](
         *layer.parameters, packed, layer.in_features, layer.out_features,
         NUM_BASIS=layer.num_basis, PADDED=tiles.power_of_two(layer.num_basis),
         HAS_SCALER=layer.scaler is not None, HAS_BASE=layer.base is not None, BLOCK_O=block,
@@ -41,7 +41,7 @@ def out(
         dtype: of coordinates, basis and sums.
     """
     rows = x.shape[0]
-    grid = (-(-rows // tile.rows) * -(-layer.out_features // tile.outputs),)
+    grid = (tiles.ceil_div(rows, tile.rows) * tiles.ceil_div(layer.out_features, tile.outputs),)
     jit().gather_out[grid](
         *strides(x), *strides(v), layer.knots, _pack(layer, dtype), y,
         rows, layer.in_features, layer.out_features, **constants,
@@ -55,7 +55,7 @@ def contract_in(
 ) -> None:
     """Writes eq. 6 to `z`."""
     tile = tiles.GATHER
-    jit().gather_in[(layer.in_features * -(-x.shape[0] // tile.rows),)](
+    jit().gather_in[(layer.in_features * tiles.ceil_div(x.shape[0], tile.rows),)](
         *strides(x), *strides(u), layer.knots, _pack(layer, dtype), z,
         x.shape[0], layer.in_features, layer.out_features,
         ORDER=layer.order, DERIVATIVE=derivative, NUM_BASIS=layer.num_basis, STEPS=layer.steps,

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from kan_fast import machine
-from kan_fast.backends import tiles
+from kan_fast.backends.tiles import LEAST_ROWS_A_SPLIT, ceil_div
 from kan_fast.backends.triton_arguments import bisection_steps
 from kan_fast.spec import ACTIVATIONS, BasisSpec
 
@@ -33,19 +33,19 @@ def gram(
     if cotangent is not None:
         z = torch.empty_like(x, memory_format=torch.contiguous_format)
         if z.numel() > 0:
-            kernels.gram_gradient[(in_features * -(-rows // _ROWS_A_GRADIENT),)](
+            kernels.gram_gradient[(in_features * ceil_div(rows, _ROWS_A_GRADIENT),)](
                 x, *x.stride(), first, second, cotangent.contiguous(), z, rows, in_features,
                 LEFT=derivatives[0], RIGHT=derivatives[1], **shared, BLOCK_R=_ROWS_A_GRADIENT,
                 num_warps=4,
             )  # fmt: skip
         return z
-    across = [-(-n // _FUNCTIONS) for n in sizes]
+    across = [ceil_div(n, _FUNCTIONS) for n in sizes]
     programs = max(1, in_features * across[0] * across[1])
     processors = machine.gpu(x.device).multiprocessors
-    wanted = min(-(-2 * processors // programs), rows // tiles.LEAST_ROWS_A_SPLIT)
-    rows_a_split = -(-max(rows, 1) // max(1, wanted))
+    wanted = min(ceil_div(2 * processors, programs), rows // LEAST_ROWS_A_SPLIT)
+    rows_a_split = ceil_div(max(rows, 1), max(1, wanted))
     parts = x.new_empty(
-        (-(-max(rows, 1) // rows_a_split), in_features, *sizes), dtype=torch.float64
+        (ceil_div(max(rows, 1), rows_a_split), in_features, *sizes), dtype=torch.float64
     )
     if in_features > 0:
         kernels.gram[(in_features, across[0] * across[1], parts.shape[0])](

@@ -78,7 +78,7 @@ class TritonKernels:
             if isinstance(tile, tiles.Gather):
                 triton_gather.out(x, v, layer, tile, shared, y, self.sum_dtype)
                 return y
-            grid = (-(-rows // tile.rows) * -(-out_features // tile.outputs),)
+            grid = (tiles.ceil_div(rows, tile.rows) * tiles.ceil_div(out_features, tile.outputs),)
             kernels.contract_out[grid](
                 *strides(x), *strides(v), layer.knots, *layer.parameters, y, *sizes, **shared,
                 HAS_SCALER=spline_scaler is not None, PRECISION=self._product,
@@ -176,7 +176,7 @@ class TritonKernels:
         edges = layer.in_features * layer.out_features
         padded = tiles.power_of_two(layer.num_basis)
         block = max(1, 1024 // padded)
-        kernels.unfold[(-(-edges // block),)](
+        kernels.unfold[(tiles.ceil_div(edges, block),)](
             spline_sum, base_sum, layer.weight, layer.scaler, grad_weight, grad_scaler, grad_base,
             edges, splits, NUM_BASIS=layer.num_basis, PADDED=padded,
             HAS_SCALER=layer.scaler is not None, NEED_WEIGHT=grad_weight is not None,

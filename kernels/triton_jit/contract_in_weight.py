@@ -174,6 +174,8 @@ def _spline_sum_tile(
             if HAS_V:
                 vs = row_tile(v, rows, i, end, in_features, v_row, v_column, COORDINATE)
                 phi = phi * vs[:, :, None]
+            # the sum keeps the reshape apart from the copy to shared memory: merged, they ask for
+            # a layout that the compiler refuses in TF32 (seen with triton 3.7)
             phi = tl.reshape(phi, (BLOCK_K, BLOCK_I * WIDTH)) + 0.0
             found = dot(tl.trans(us), phi, found, PRECISION)
     at_column = tl.arange(0, BLOCK_I * WIDTH)
