@@ -208,11 +208,15 @@ void gram(const Gram& g) {
   b.num_knots = g.num_knots_b;
   b.knots = g.knots_b;
   const auto table_a = table_of<T>(a), table_b = table_of<T>(b);
-  py::gil_scoped_release release;
-  kan_fast::gram<T>({g.rows, g.in_features, g.activation, table_a->view(), table_b->view(),
-                     g.derivative_a, g.derivative_b, pointer<const T>(g.x), g.x_row_stride,
-                     g.x_col_stride, pointer<double>(g.gram), pointer<const double>(g.cotangent),
-                     pointer<T>(g.z)});
+  kan_fast::Status status;
+  {
+    py::gil_scoped_release release;
+    status = kan_fast::gram<T>(
+        {g.rows, g.in_features, g.activation, table_a->view(), table_b->view(), g.derivative_a,
+         g.derivative_b, pointer<const T>(g.x), g.x_row_stride, g.x_col_stride,
+         pointer<double>(g.gram), pointer<const double>(g.cotangent), pointer<T>(g.z)});
+  }
+  check(status);
 }
 
 py::dict build_info() {

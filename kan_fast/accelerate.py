@@ -53,9 +53,12 @@ class Report:
 
 
 def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, ModuleType]]:
+    """KAN layers and models of other libraries; what is inside of one belongs to it."""
+    inside: set[nn.Module] = set()
     for name, module in model.named_modules():
-        adapter = adapter_of(module)
+        adapter = None if module in inside else adapter_of(module)
         if adapter is not None:
+            inside.update(module.modules())
             yield name, module, adapter
 
 

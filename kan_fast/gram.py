@@ -94,8 +94,14 @@ class _Gram(Function):
         x, first, second = ctx.saved_tensors
         wide = cotangent.double().contiguous()
         with torch.no_grad():
-            left, right = (_call(x, (first, second), ctx.basis, d, wide) for d in ((1, 0), (0, 1)))
-        return _Final.apply(left + right, x, cotangent), None, None, None
+            if first is second:
+                # b'_g b_h and b_g b'_h are each other's transpose
+                wide = wide + wide.transpose(1, 2)
+                grad = _call(x, (first, second), ctx.basis, (1, 0), wide)
+            else:
+                ways = ((1, 0), (0, 1))
+                grad = sum(_call(x, (first, second), ctx.basis, d, wide) for d in ways)
+        return _Final.apply(grad, x, cotangent), None, None, None
 
 
 def gram(x: Tensor, knots: Tensor, basis: BasisSpec, other_knots: Tensor | None = None) -> Tensor:

@@ -133,11 +133,18 @@ def refit(
     splines = BasisSpec(spline_order, "zero")
     normal = gram(x, new_knots, splines)[:, :-1, :-1]
     cross = gram(x, new_knots, splines, old_knots)[:, :-1, :-1]
-    return _solve(normal, cross, spline_weight)
+    return least_norm_fit(normal, cross, spline_weight)
 
 
-def _solve(normal: Tensor, cross: Tensor, spline_weight: Tensor) -> Tensor:
-    # normal^+ cross w; eigenvalues below the noise of float64 count as zero
+def least_norm_fit(normal: Tensor, cross: Tensor, spline_weight: Tensor) -> Tensor:
+    """The least-norm solution of normal c = cross w for every edge, in the dtype of w.
+
+    Args:
+        normal: `[in_features, num_basis, num_basis]`, float64: sum over samples of b b'.
+        cross: `[in_features, num_basis, old num_basis]`, float64: the same of b and the old b.
+        spline_weight: w, `[out_features, in_features, old num_basis]`.
+    """
+    # eigenvalues below the noise of float64 count as zero
     solution = torch.linalg.pinv(normal, rtol=1e-12, hermitian=True) @ cross
     fitted = torch.einsum("igh,oih->oig", solution, spline_weight.double())
     return fitted.to(spline_weight.dtype)
@@ -158,7 +165,7 @@ def robust_refit(
         share = share / max(1, points.shape[0])
         normal = normal + share * gram(points, new_knots, splines)[:, :-1, :-1]
         cross = cross + share * gram(points, new_knots, splines, old_knots)[:, :-1, :-1]
-    return _solve(normal, cross, spline_weight)
+    return least_norm_fit(normal, cross, spline_weight)
 
 
 def _spread(knots: Tensor, spline_order: int) -> Tensor:
@@ -185,17 +192,23 @@ def refined_knots(knots: Tensor, grid_size: int, spline_order: int) -> Tensor:
         and last interval are repeated.
     """
     wide = knots.double()
-    inner = wide[:, spline_order : wide.shape[1] - spline_order]
-    old_size = inner.shape[1] - 1
-    place = torch.arange(grid_size + 1, dtype=torch.float64, device=knots.device)
-    place = place * old_size / grid_size
-    low = place.floor().clamp(max=old_size - 1).long()
-    part = place - low
-    new = inner[:, low] * (1 - part) + inner[:, low + 1] * part
+    new = refined_inner_knots(wide[:, spline_order : wide.shape[1] - spline_order], grid_size)
     outer = torch.arange(1, spline_order + 1, device=knots.device)
     left = new[:, :1] - (new[:, 1:2] - new[:, :1]) * outer.flip(0)
     right = new[:, -1:] + (new[:, -1:] - new[:, -2:-1]) * outer
     return torch.cat([left, new, right], dim=1)
+
+
+def refined_inner_knots(inner: Tensor, grid_size: int) -> Tensor:
+    """`grid_size + 1` knots for each row of `[in_features, old grid_size + 1]`, in float64: at
+    evenly spaced places between the old ones, which are interpolated linearly."""
+    inner = inner.double()
+    old_size = inner.shape[1] - 1
+    place = torch.arange(grid_size + 1, dtype=torch.float64, device=inner.device)
+    place = place * old_size / grid_size
+    low = place.floor().clamp(max=old_size - 1).long()
+    part = place - low
+    return inner[:, low] * (1 - part) + inner[:, low + 1] * part
 
 
 def project(

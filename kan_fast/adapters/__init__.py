@@ -6,12 +6,12 @@ from types import ModuleType
 
 from torch import nn
 
-from kan_fast.adapters import efficient_kan, pykan
+from kan_fast.adapters import efficient_kan, pykan, pykan_layer
 
 #: each module offers `kind`, `is_candidate(module)`, `is_candidate_class(cls)`, `why_not(module)`,
 #: `describe(module)`, `weight_and_order(module)`, `takes(module, args, kwargs)` and
-#: `run(module, x, original)`
-ADAPTERS: tuple[ModuleType, ...] = (efficient_kan, pykan)
+#: `run(module, x, original)`; those that replace more than a forward also `methods(cls)`
+ADAPTERS: tuple[ModuleType, ...] = (efficient_kan, pykan, pykan_layer)
 
 
 def adapter_of(module: nn.Module) -> ModuleType | None:

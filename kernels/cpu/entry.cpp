@@ -45,6 +45,8 @@ int current_isa() {
   return chosen;
 }
 
+}  // namespace
+
 template <class T>
 const KernelSet<T>& current_kernels() {
 #if defined(KAN_HAVE_X86_KERNELS)
@@ -53,6 +55,8 @@ const KernelSet<T>& current_kernels() {
 #endif
   return baseline_kernels<T>();
 }
+
+namespace {
 
 // Rough costs in cycles, measured on Zen 4 with AVX-512; they only decide how work is split, never
 // what is computed.
@@ -301,6 +305,8 @@ int useful_threads(double cost) {
 
 int max_threads() { return omp_get_max_threads(); }
 
+template const KernelSet<float>& current_kernels();
+template const KernelSet<double>& current_kernels();
 template int64_t packed_stride<float>(int64_t);
 template int64_t packed_stride<double>(int64_t);
 template void pack(const LayerArgs<float>&, float*);

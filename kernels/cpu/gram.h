@@ -26,6 +26,6 @@ struct GramArgs {
 };
 
 template <class T>
-void gram(const GramArgs<T>& args);
+Status gram(const GramArgs<T>& args);
 
 }  // namespace kan_fast

@@ -3,6 +3,7 @@
 #include "contract_in_weight.h"
 #include "contract_out.h"
 #include "few_rows.h"
+#include "gram_rows.h"
 #include "narrow_in_weight.h"
 #include "narrow_out.h"
 
@@ -103,6 +104,25 @@ bool run_few_rows(const OutTask<T>& task) {
 }
 
 template <class T>
+void run_gram(const GramArgs<T>& args, int64_t input, int* offset) {
+  switch (args.a.order) {
+#define KAN_ORDER(ORDER) \
+  case ORDER:            \
+    return GramRows<T, ORDER + 1>::run(args, input, offset);
+    KAN_ORDER(0)
+    KAN_ORDER(1)
+    KAN_ORDER(2)
+    KAN_ORDER(3)
+    KAN_ORDER(4)
+    KAN_ORDER(5)
+    KAN_ORDER(6)
+    default:
+      KAN_ORDER(7)
+#undef KAN_ORDER
+  }
+}
+
+template <class T>
 void run_pack(const LayerArgs<T>& layer, int64_t in_begin, int64_t in_end, int64_t stride,
               T* packed) {
   for (int64_t in = in_begin; in < in_end; in += kMostInputs) {
@@ -114,8 +134,8 @@ void run_pack(const LayerArgs<T>& layer, int64_t in_begin, int64_t in_end, int64
 
 template <class T>
 const KernelSet<T>& kernels() {
-  static const KernelSet<T> set = {kWidest,       run_out<T>,      run_in_weight<T>,
-                                   run_unfold<T>, run_few_rows<T>, run_pack<T>};
+  static const KernelSet<T> set = {kWidest,         run_out<T>,  run_in_weight<T>, run_unfold<T>,
+                                   run_few_rows<T>, run_pack<T>, run_gram<T>};
   return set;
 }
 

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include "gram.h"
 #include "kan_fast/args.h"
 
 namespace kan_fast {
@@ -48,7 +49,13 @@ struct KernelSet {
   bool (*few_rows)(const OutTask<T>&);
   // packed [in_features, num_basis + 1, stride] from the parameters, padded with zeros
   void (*pack)(const LayerArgs<T>&, int64_t in_begin, int64_t in_end, int64_t stride, T* packed);
+  // `offset` has room for the knots of both grids and 3 more
+  void (*gram)(const GramArgs<T>&, int64_t input, int* offset);
 };
+
+// Those of the instruction set in use.
+template <class T>
+const KernelSet<T>& current_kernels();
 
 template <class T>
 const KernelSet<T>& baseline_kernels();
