@@ -63,6 +63,18 @@ class _Operators(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
+def peak_bytes(run: Callable[[], object]) -> int:
+    """The most that a run has allocated at a time, beside what was there."""
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
+        run()
+    now = peak = 0
+    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
+    for event in sorted(events, key=lambda e: e.start_ns()):
+        now += event.nbytes()
+        peak = max(peak, now)
+    return peak
+
+
 def footprint(model: torch.nn.Module, x: torch.Tensor) -> dict[str, float]:
     """Bytes saved for the backward beside parameters, peak extra bytes of a step, operators."""
     own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
@@ -81,11 +93,5 @@ def footprint(model: torch.nn.Module, x: torch.Tensor) -> dict[str, float]:
     del y
     with _Operators() as operators:
         step(model, x)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        step(model, x)
-    now = peak = 0
-    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
+    peak = peak_bytes(lambda: step(model, x))
     return {"saved_bytes": total, "peak_bytes": peak, "operators": operators.count}

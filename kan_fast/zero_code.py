@@ -66,10 +66,11 @@ class _Watch:
     def decide(self, module: nn.Module, args: tuple = ()) -> None:
         """Accelerates a layer, or notes the reason why not."""
         adapter = adapter_of(module)
-        # what is inside of a model belongs to it
-        self.seen.update(dict.fromkeys(module.modules(), 0))
+        self.seen[module] = 0
         if adapter is None or isinstance(module, KANLinear):
             return
+        # what is inside of a KAN belongs to it
+        self.seen.update(dict.fromkeys(module.modules(), 0))
         flagged = dispatching.FLAG in module.__dict__
         self.deciding = True
         try:

@@ -103,7 +103,8 @@ def from_parent(
     old = parent.grid.data[:, parent.k : parent.grid.shape[1] - parent.k]
     points = x
     if mode == "grid":
-        points = refined_inner_knots(old, 2 * size).to(old.dtype).t()
+        # as many points as knots, whatever the name of the mode promises
+        points = refined_inner_knots(old, size).to(old.dtype).t()
     return fit(layer, points, refined_inner_knots(old, size).to(old.dtype), parent)
 
 
