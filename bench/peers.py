@@ -6,11 +6,16 @@ KAN_FAST_EFFICIENT_KAN, KAN_FAST_FAST_KAN and KAN_FAST_CHEBY_KAN name their sour
 
 from __future__ import annotations
 
+import ast
+import contextlib
+import functools
 import importlib.util
+import math
 import os
+import sys
 import tempfile
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -30,6 +35,28 @@ def _load(path: str, inside: str) -> ModuleType:
     spec = importlib.util.spec_from_file_location(f"{file.stem}_under_test", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
+    return module
+
+
+def load_classes(path: str) -> ModuleType:
+    """The classes of a source file and of its neighbour `utils.py`, without what else they
+    import and do."""
+    file = Path(path.split(":")[0])
+    module = ModuleType(f"{file.stem}_classes")
+    sys.modules[module.__name__] = module
+    vars(module).update(torch=torch, nn=nn, F=torch.nn.functional, math=math)
+    for each in (file.with_name("utils.py"), file):
+        if not each.exists():
+            continue
+        tree = ast.parse(each.read_text())
+        for node in tree.body:
+            if isinstance(node, ast.ClassDef):
+                # with its place in the file, where adapters read the source
+                part = ast.Module([node], [])
+                with contextlib.suppress(
+                    NameError, AttributeError
+                ):  # of a base that is not torch's
+                    exec(compile(part, str(each), "exec"), vars(module))
     return module
 
 
@@ -108,17 +135,52 @@ def models(
         makers["accelerated pykan"] = lambda: kan_fast.accelerate(
             _pykan(widths, grid_size, spline_order), strict=True
         )
-    if os.environ.get("KAN_FAST_FAST_KAN"):
-        fast = _load(os.environ["KAN_FAST_FAST_KAN"], "fastkan/fastkan.py")
-        makers["fast-kan"] = lambda: fast.FastKAN(list(widths), num_grids=grid_size + spline_order)
-    if os.environ.get("KAN_FAST_CHEBY_KAN"):
-        cheby = _load(os.environ["KAN_FAST_CHEBY_KAN"], "ChebyKANLayer.py")
-        makers["ChebyKAN"] = lambda: nn.Sequential(
-            *[
-                cheby.ChebyKANLayer(i, o, grid_size + spline_order)
-                for i, o in zip(widths, widths[1:], strict=False)
-            ]
-        )
+    return _built(makers)
+
+
+def dense_models(
+    widths: Sequence[int], num_basis: int, compiled: bool = False
+) -> dict[str, dict[str, nn.Module]]:
+    """By family: the same-parameter MLP, our layers and the peer's as it is, accelerated and
+    compiled."""
+    # one more parameter an edge than functions: fast-kan's base branch
+    families = {
+        "gaussian": (kan_fast.GaussianKANLinear, {"num_basis": num_basis}, num_basis),
+        "chebyshev": (kan_fast.ChebyshevKANLinear, {"degree": num_basis}, num_basis),
+    }
+    found = {}
+    for family, (layer, options, extra) in families.items():
+        makers = {
+            "mlp": lambda extra=extra: mlp(same_parameter_widths(widths, extra, 0)),
+            "kan_fast": lambda layer=layer, options=options: stack(layer, widths, **options),
+        }
+        peer = dense_peer(family)
+        if peer is not None:
+            name, cls, theirs = peer[0], peer[1], {peer[2]: num_basis}
+            make = functools.partial(stack, cls, widths, **theirs)
+            makers[name] = make
+            makers[f"accelerated {name}"] = lambda make=make: kan_fast.accelerate(
+                make(), strict=True
+            )
+            if compiled:
+                makers[f"compiled {name}"] = lambda make=make: torch.compile(make())
+        found[family] = _built(makers)
+    return found
+
+
+def dense_peer(family: str) -> tuple[str, type[nn.Module], str] | None:
+    """Name, class and the option for the number of functions of a public layer, if one is named."""
+    if family == "gaussian" and (path := os.environ.get("KAN_FAST_FAST_KAN")):
+        return "fast-kan", load_classes(path).FastKANLayer, "num_grids"
+    if family == "chebyshev" and (path := os.environ.get("KAN_FAST_CHEBY_KAN")):
+        classes = vars(load_classes(path))
+        names = ("ChebyKANLayer", "ChebyshevKANLayer")
+        return "ChebyKAN", next(classes[n] for n in names if n in classes), "degree"
+    return None
+
+
+def _built(makers: dict[str, Callable[[], nn.Module]]) -> dict[str, nn.Module]:
+    """What can be built; the rest is left out with a line."""
     found: dict[str, nn.Module] = {}
     for name, make in makers.items():
         try:

@@ -7,6 +7,7 @@
 #include <new>
 #include <string>
 
+#include "dense.h"
 #include "entry.h"
 #include "gram.h"
 #include "kan_fast/basis/bspline.h"
@@ -219,6 +220,28 @@ void gram(const Gram& g) {
   check(status);
 }
 
+struct Dense {
+  int64_t rows, in_features;
+  int family, num_basis, derivative;
+  double width;
+  int64_t centers, x, x_row_stride, x_col_stride, v, v_row_stride, v_col_stride, phi,
+      phi_row_stride, z, z_row_stride;
+};
+
+template <class T>
+void dense(const Dense& d) {
+  kan_fast::Status status;
+  {
+    py::gil_scoped_release release;
+    status =
+        kan_fast::dense<T>({d.rows, d.in_features, d.family, d.num_basis, d.derivative, d.width,
+                            pointer<const T>(d.centers), pointer<const T>(d.x), d.x_row_stride,
+                            d.x_col_stride, pointer<const T>(d.v), d.v_row_stride, d.v_col_stride,
+                            pointer<T>(d.phi), d.phi_row_stride, pointer<T>(d.z), d.z_row_stride});
+  }
+  check(status);
+}
+
 py::dict build_info() {
   py::dict info;
   info["version"] = KAN_FAST_VERSION;
@@ -272,6 +295,16 @@ PYBIND11_MODULE(_C, m) {
                  derivative_a, derivative_b, x,         x_row_stride,
                  x_col_stride, out,          cotangent, z};
     is_double ? gram<double>(g) : gram<float>(g);
+  });
+  m.def("dense", [](bool is_double, int64_t rows, int64_t in_features, int family, int num_basis,
+                    int derivative, double width, int64_t centers, int64_t x, int64_t x_row_stride,
+                    int64_t x_col_stride, int64_t v, int64_t v_row_stride, int64_t v_col_stride,
+                    int64_t phi, int64_t phi_row_stride, int64_t z, int64_t z_row_stride) {
+    const Dense d{
+        rows,         in_features,  family, num_basis,    derivative,   width, centers,        x,
+        x_row_stride, x_col_stride, v,      v_row_stride, v_col_stride, phi,   phi_row_stride, z,
+        z_row_stride};
+    is_double ? dense<double>(d) : dense<float>(d);
   });
   py::class_<Packed>(m, "Packed")
       .def(py::init([](KAN_LAYER_PARAMETERS) {

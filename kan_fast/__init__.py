@@ -1,6 +1,8 @@
 """kan_fast: Kolmogorov-Arnold Networks at the speed of an MLP, exactly."""
 
 from kan_fast.accelerate import Report, accelerate, explain, report, restore
+from kan_fast.chebyshev import ChebyshevKANLinear
+from kan_fast.dense import chebyshev_linear, gaussian_rbf_linear
 from kan_fast.errors import (
     BackendUnavailable,
     DerivativeError,
@@ -9,6 +11,7 @@ from kan_fast.errors import (
     ShapeError,
 )
 from kan_fast.functional import kan_linear
+from kan_fast.gaussian import GaussianKANLinear
 from kan_fast.layers import KANLinear
 from kan_fast.lazy import LazyKANLinear
 from kan_fast.model import KAN
@@ -18,8 +21,10 @@ from kan_fast.zero_code import install, uninstall
 __all__ = [
     "KAN",
     "BackendUnavailable",
+    "ChebyshevKANLinear",
     "DerivativeError",
     "DtypeError",
+    "GaussianKANLinear",
     "GridError",
     "KANLinear",
     "LazyKANLinear",
@@ -27,7 +32,9 @@ __all__ = [
     "ShapeError",
     "__version__",
     "accelerate",
+    "chebyshev_linear",
     "explain",
+    "gaussian_rbf_linear",
     "install",
     "kan_linear",
     "report",

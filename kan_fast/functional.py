@@ -98,17 +98,18 @@ def plain(device: str = "cpu") -> bool:
     )
 
 
-def _autocast_enabled(device: str) -> bool:
+def autocast_enabled(device: str) -> bool:
+    """Whether autocast is on; devices without it, such as meta, never have it on."""
     try:
         return torch.is_autocast_enabled(device)
-    except RuntimeError:  # a device without autocast, such as meta
+    except RuntimeError:
         return False
 
 
 def plan_for(x: Tensor, spline_weight: Tensor, spline_order: int, backend: str = "auto") -> Plan:
     """The plan for a layer on an input like `x`: which backend, and why not the others."""
     device, dtype = x.device.type, x.dtype
-    if dtype is not torch.float64 and _autocast_enabled(device):
+    if dtype is not torch.float64 and autocast_enabled(device):
         dtype = spline_weight.dtype
     wanted = envs.BACKEND if backend == "auto" else backend
     transform = _transform(x)
@@ -180,7 +181,7 @@ def kan_linear(
         if y is not None:
             return y
     device = x.device.type
-    if x.dtype is not torch.float64 and _autocast_enabled(device):
+    if x.dtype is not torch.float64 and autocast_enabled(device):
         product_dtype = torch.get_autocast_dtype(device)
         with torch.autocast(device, enabled=False):
             return _kan_linear(

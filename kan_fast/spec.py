@@ -34,6 +34,26 @@ class BasisSpec:
     activation: str = "silu"
 
 
+#: Families whose functions are all active everywhere, with the number the kernels know them by
+#: (`kernels/cpu/dense.h`).
+DENSE_FAMILIES: dict[str, int] = {"gaussian_rbf": 0, "chebyshev": 1}
+
+
+@dataclass(frozen=True)
+class DenseBasis:
+    """The fixed functions of a family that is active everywhere.
+
+    Args:
+        family: a key of `DENSE_FAMILIES`.
+        num_basis: functions of an input.
+        width: of Gaussians, exp(-((x - u) / width)^2).
+    """
+
+    family: str
+    num_basis: int
+    width: float = 1.0
+
+
 @dataclass(frozen=True)
 class Problem:
     """What a call asks for, as far as the choice of a backend depends on it.

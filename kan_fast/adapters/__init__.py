@@ -6,12 +6,18 @@ from types import ModuleType
 
 from torch import nn
 
-from kan_fast.adapters import efficient_kan, pykan, pykan_layer
+from kan_fast.adapters import chebykan, efficient_kan, fast_kan, pykan, pykan_layer
 
 #: each module offers `kind`, `is_candidate(module)`, `is_candidate_class(cls)`, `why_not(module)`,
 #: `describe(module)`, `weight_and_order(module)`, `takes(module, args, kwargs)` and
 #: `run(module, x, original)`; those that replace more than a forward also `methods(cls)`
-ADAPTERS: tuple[ModuleType, ...] = (efficient_kan, pykan, pykan_layer)
+ADAPTERS: tuple[ModuleType, ...] = (
+    efficient_kan,
+    pykan,
+    pykan_layer,
+    fast_kan,
+    chebykan,
+)
 
 
 def adapter_of(module: nn.Module) -> ModuleType | None:

@@ -7,7 +7,6 @@ an accelerated layer keeps that method untouched and so reproduces it exactly.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 
 from kan_fast import layers, reference
 from kan_fast.activations import known_activation
+from kan_fast.adapters.self_check import differs
 from kan_fast.adapters.source import fingerprint, side_effects
 from kan_fast.functional import has_kernel, kan_linear
 from kan_fast.spec import MAX_SPLINE_ORDER, BasisSpec
@@ -93,37 +93,12 @@ def _check_inputs(grid: Tensor) -> Tensor:
     return torch.cat([low + (high - low) * inside, grid.T, low + (high - low) * beyond])
 
 
-def _differs(module: nn.Module) -> str | None:
-    """Runs the layer's own forward in float64 against the oracle; a sentence if they differ."""
-    try:
-        with torch.random.fork_rng(devices=[]), torch.no_grad():
-            twin = copy.deepcopy(module).cpu().double()
-            twin.__dict__.pop("_kan_fast", None)
-            x = _check_inputs(twin.grid)
-            forward = type(twin).forward
-            results = []
-            for training in (True, False):
-                twin.train(training)
-                results.append(forward(twin, x.clone()))
-            base = twin.base_activation(x)
-            splines = reference.kan_linear(
-                x, twin.grid, twin.spline_weight, _scaler(twin), None,
-                BasisSpec(int(twin.spline_order), "zero"),
-            )  # fmt: skip
-            expected = splines + nn.functional.linear(base, twin.base_weight)
-    except Exception as error:  # anything a foreign forward raises is a refusal
-        return f"its forward cannot be checked: {type(error).__name__}: {error}"
-    for result in results:
-        if not isinstance(result, Tensor) or result.shape != expected.shape:
-            return "its forward returns something else than one tensor [..., out_features]"
-        scale = expected.abs().max().clamp_min(1e-30)
-        error = float((result - expected).abs().max() / scale)
-        if not error <= 1e-10:
-            return (
-                "its forward differs from efficient-kan: largest difference "
-                f"{error:.1e} of the largest output, in float64"
-            )
-    return None
+def _expected(module: Any, x: Tensor) -> Tensor:
+    splines = reference.kan_linear(
+        x, module.grid, module.spline_weight, _scaler(module), None,
+        BasisSpec(int(module.spline_order), "zero"),
+    )  # fmt: skip
+    return splines + nn.functional.linear(module.base_activation(x), module.base_weight)
 
 
 def why_not(module: nn.Module) -> str | None:
@@ -135,7 +110,9 @@ def why_not(module: nn.Module) -> str | None:
     methods = (cls.forward, cls.b_splines, getattr(cls, "scaled_spline_weight", None))
     if fingerprint(*[m for m in methods if m is not None]) in KNOWN_SOURCES:
         return None
-    return side_effects(cls.forward) or _differs(module)
+    return side_effects(cls.forward) or differs(
+        module, lambda twin: _check_inputs(twin.grid), _expected, kind
+    )
 
 
 def describe(module: Any) -> str:

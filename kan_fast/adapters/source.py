@@ -74,11 +74,16 @@ _PLAIN_ATTRIBUTES = {
 }
 
 
-def side_effects(function: object) -> str | None:
+def side_effects(
+    function: object, plain_attributes: frozenset[str] | set[str] = _PLAIN_ATTRIBUTES
+) -> str | None:
     """A sentence on anything in a forward that equal outputs would not reveal, or None.
 
     State that it writes, attributes of its own that it reads (a mode, a counter, a dropout) and
     output to the world would be lost if the kernels took its place.
+
+    Args:
+        plain_attributes: those of self that the forward of a plain layer reads.
     """
     tree = _tree(function)
     if tree is None:
@@ -98,7 +103,7 @@ def side_effects(function: object) -> str | None:
             isinstance(node, ast.Attribute)
             and isinstance(node.value, ast.Name)
             and node.value.id == "self"
-            and node.attr not in _PLAIN_ATTRIBUTES
+            and node.attr not in plain_attributes
         ):
             return f"its forward uses self.{node.attr} (line {node.lineno})"
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):

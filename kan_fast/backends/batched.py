@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from kan_fast import reference
-from kan_fast.spec import BasisSpec
+from kan_fast.spec import BasisSpec, DenseBasis
 
 _is_batched = torch._C._functorch.is_legacy_batchedtensor
 
@@ -23,9 +23,10 @@ def is_batched(*tensors: Tensor | None) -> bool:
 
 
 def _features(
-    x: Tensor, v: Tensor | None, knots: Tensor, basis: BasisSpec, derivative: int
+    x: Tensor, v: Tensor | None, knots: Tensor, basis: BasisSpec | DenseBasis, derivative: int
 ) -> Tensor:
-    phi = reference.features(x.detach(), knots, basis, derivative)
+    of = reference.dense_features if isinstance(basis, DenseBasis) else reference.features
+    phi = of(x.detach(), knots, basis, derivative)
     return phi if v is None else phi * v.unsqueeze(-1)
 
 
@@ -33,16 +34,20 @@ def _features(
 _Parameters = tuple[Tensor, Tensor | None, Tensor | None]
 
 
+def _folded(parameters: _Parameters, basis: BasisSpec | DenseBasis) -> Tensor:
+    return parameters[0] if isinstance(basis, DenseBasis) else reference.fold(*parameters)
+
+
 def out(
     x: Tensor,
     v: Tensor | None,
     knots: Tensor,
     parameters: _Parameters,
-    basis: BasisSpec,
+    basis: BasisSpec | DenseBasis,
     derivative: int,
 ) -> Tensor:
     """eq. 5."""
-    folded = reference.fold(*parameters)
+    folded = _folded(parameters, basis)
     phi = _features(x, v, knots, basis, derivative)
     return phi.reshape(phi.shape[0], -1).mm(folded.reshape(folded.shape[0], -1).t())
 
@@ -53,27 +58,35 @@ def in_weight(
     v: Tensor | None,
     knots: Tensor,
     parameters: _Parameters,
-    basis: BasisSpec,
+    basis: BasisSpec | DenseBasis,
     derivative_in: int,
     derivative_weight: int,
     need: tuple[bool, bool, bool, bool],
 ) -> tuple[Tensor | None, ...]:
     """eq. 6, and eq. 7 unfolded to the parameters; None where not needed."""
     spline_weight, spline_scaler, _ = parameters
-    folded = reference.fold(*parameters)
+    folded = _folded(parameters, basis)
     phi = _features(x, None, knots, basis, derivative_in)
     z = (u.mm(folded.reshape(folded.shape[0], -1)).reshape(phi.shape) * phi).sum(-1)
     spline, base = weight(x, u, v, knots, basis, derivative_weight)
     grad_weight = spline if spline_scaler is None else spline * spline_scaler.unsqueeze(-1)
-    found = (z, grad_weight, (spline * spline_weight).sum(-1), base)
+    grad_scaler = (spline * spline_weight).sum(-1) if need[2] else None
+    found = (z, grad_weight, grad_scaler, base)
     return tuple(t if wanted else None for t, wanted in zip(found, need, strict=True))
 
 
 def weight(
-    x: Tensor, u: Tensor, v: Tensor | None, knots: Tensor, basis: BasisSpec, derivative: int
-) -> tuple[Tensor, Tensor]:
+    x: Tensor,
+    u: Tensor,
+    v: Tensor | None,
+    knots: Tensor,
+    basis: BasisSpec | DenseBasis,
+    derivative: int,
+) -> tuple[Tensor, Tensor | None]:
     """eq. 7: the spline part and the base part."""
     phi = _features(x, v, knots, basis, derivative)
     folded = u.t().mm(phi.reshape(phi.shape[0], -1))
     folded = folded.reshape(folded.shape[0], *phi.shape[1:])
+    if isinstance(basis, DenseBasis):
+        return folded, None
     return folded[..., :-1], folded[..., -1]

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from kan_fast import machine
 from kan_fast.autograd import Out
-from kan_fast.backends import batched
+from kan_fast.backends import batched, native_dense
+from kan_fast.backends.dense import DenseKernels
 from kan_fast.errors import check_derivative
 from kan_fast.spec import ACTIVATIONS, MAX_SPLINE_ORDER, BasisSpec, Problem
 
@@ -244,6 +245,12 @@ def kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> ModuleT
     return _this_module
 
 
+def dense_kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> DenseKernels:
+    """The contractions of dense families; products are never rounded to `product_dtype`."""
+    return _dense
+
+
+_dense = DenseKernels(native_dense)
 _this_module = sys.modules[__name__]
 
 # it needs the functions above

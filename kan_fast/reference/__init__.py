@@ -5,6 +5,9 @@ Readable, slow, any float dtype, any device, any derivative. It imports nothing 
 
 from kan_fast.reference.activation import activation
 from kan_fast.reference.bspline import bspline_basis
+from kan_fast.reference.chebyshev import chebyshev_basis
+from kan_fast.reference.dense import dense_features, dense_linear
+from kan_fast.reference.gaussian_rbf import gaussian_rbf_basis
 from kan_fast.reference.layer import (
     contract_in,
     contract_out,
@@ -17,10 +20,14 @@ from kan_fast.reference.layer import (
 __all__ = [
     "activation",
     "bspline_basis",
+    "chebyshev_basis",
     "contract_in",
     "contract_out",
     "contract_weight",
+    "dense_features",
+    "dense_linear",
     "features",
     "fold",
+    "gaussian_rbf_basis",
     "kan_linear",
 ]

@@ -3,6 +3,7 @@
 
 #include <cstddef>
 
+#include "dense.h"
 #include "gram.h"
 #include "kan_fast/args.h"
 
@@ -51,6 +52,8 @@ struct KernelSet {
   void (*pack)(const LayerArgs<T>&, int64_t in_begin, int64_t in_end, int64_t stride, T* packed);
   // `offset` has room for the knots of both grids and 3 more
   void (*gram)(const GramArgs<T>&, int64_t input, int* offset);
+  // inputs [begin, end) of one row; `scratch` is [2, num_basis, lanes]
+  void (*dense)(const DenseArgs<T>&, int64_t row, int64_t begin, int64_t end, T* scratch);
 };
 
 // Those of the instruction set in use.

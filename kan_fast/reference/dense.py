@@ -1,0 +1,33 @@
+"""Layers of families whose functions are all active everywhere (docs/math.md, section 9)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from kan_fast.reference.chebyshev import chebyshev_basis
+from kan_fast.reference.gaussian_rbf import gaussian_rbf_basis
+from kan_fast.spec import DenseBasis
+
+
+def dense_features(
+    x: Tensor, centers: Tensor | None, basis: DenseBasis, derivative: int = 0
+) -> Tensor:
+    """`[..., in_features, num_basis]`: the functions of the family at `x`."""
+    if basis.family == "gaussian_rbf":
+        return gaussian_rbf_basis(x, centers, basis.width, derivative)
+    return chebyshev_basis(x, basis.num_basis, derivative)
+
+
+def dense_linear(x: Tensor, centers: Tensor | None, weight: Tensor, basis: DenseBasis) -> Tensor:
+    """y[..., o] = sum_i sum_g W[o,i,g] b_g(x[..., i]), differentiable by torch itself.
+
+    Args:
+        x: `[..., in_features]`.
+        centers: `[num_basis]` of Gaussians, else None.
+        weight: `[out_features, in_features, num_basis]`.
+    """
+    # half precision would move x across centers: the functions are float32 at least
+    wide = x.to(torch.promote_types(x.dtype, torch.float32))
+    phi = dense_features(wide, centers, basis).to(x.dtype)
+    return torch.nn.functional.linear(phi.flatten(-2), weight.flatten(-2))
