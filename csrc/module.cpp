@@ -7,7 +7,7 @@
 #include <new>
 #include <string>
 
-#include "dense.h"
+#include "bindings.h"
 #include "entry.h"
 #include "gram.h"
 #include "kan_fast/basis/bspline.h"
@@ -16,11 +16,6 @@
 namespace py = pybind11;
 
 namespace {
-
-template <class T>
-T* pointer(int64_t address) {
-  return reinterpret_cast<T*>(static_cast<intptr_t>(address));
-}
 
 // A layer as Python sees it: addresses (0 means absent), sizes, strides in elements.
 struct Layer {
@@ -35,10 +30,6 @@ struct Layer {
       "kan_fast: the knots of input " + std::to_string(feature) +
       " must be finite, non-decreasing and span a grid range of positive width; got knots that are "
       "not. Restore the grid, for example from the last checkpoint or with reset_grid()");
-}
-
-void check(kan_fast::Status status) {
-  if (status == kan_fast::Status::kOutOfMemory) throw std::bad_alloc();  // MemoryError
 }
 
 template <class T>
@@ -220,28 +211,6 @@ void gram(const Gram& g) {
   check(status);
 }
 
-struct Dense {
-  int64_t rows, in_features;
-  int family, num_basis, derivative;
-  double width;
-  int64_t centers, x, x_row_stride, x_col_stride, v, v_row_stride, v_col_stride, phi,
-      phi_row_stride, z, z_row_stride;
-};
-
-template <class T>
-void dense(const Dense& d) {
-  kan_fast::Status status;
-  {
-    py::gil_scoped_release release;
-    status =
-        kan_fast::dense<T>({d.rows, d.in_features, d.family, d.num_basis, d.derivative, d.width,
-                            pointer<const T>(d.centers), pointer<const T>(d.x), d.x_row_stride,
-                            d.x_col_stride, pointer<const T>(d.v), d.v_row_stride, d.v_col_stride,
-                            pointer<T>(d.phi), d.phi_row_stride, pointer<T>(d.z), d.z_row_stride});
-  }
-  check(status);
-}
-
 py::dict build_info() {
   py::dict info;
   info["version"] = KAN_FAST_VERSION;
@@ -296,16 +265,7 @@ PYBIND11_MODULE(_C, m) {
                  x_col_stride, out,          cotangent, z};
     is_double ? gram<double>(g) : gram<float>(g);
   });
-  m.def("dense", [](bool is_double, int64_t rows, int64_t in_features, int family, int num_basis,
-                    int derivative, double width, int64_t centers, int64_t x, int64_t x_row_stride,
-                    int64_t x_col_stride, int64_t v, int64_t v_row_stride, int64_t v_col_stride,
-                    int64_t phi, int64_t phi_row_stride, int64_t z, int64_t z_row_stride) {
-    const Dense d{
-        rows,         in_features,  family, num_basis,    derivative,   width, centers,        x,
-        x_row_stride, x_col_stride, v,      v_row_stride, v_col_stride, phi,   phi_row_stride, z,
-        z_row_stride};
-    is_double ? dense<double>(d) : dense<float>(d);
-  });
+  bind_dense(m);
   py::class_<Packed>(m, "Packed")
       .def(py::init([](KAN_LAYER_PARAMETERS) {
         return std::make_unique<Packed>(is_double, KAN_LAYER_VALUES);

@@ -11,7 +11,6 @@ from torch import Tensor
 from kan_fast import machine
 from kan_fast.autograd import Out
 from kan_fast.backends import batched, native_dense
-from kan_fast.backends.dense import DenseKernels
 from kan_fast.errors import check_derivative
 from kan_fast.spec import ACTIVATIONS, MAX_SPLINE_ORDER, BasisSpec, Problem
 
@@ -245,12 +244,11 @@ def kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> ModuleT
     return _this_module
 
 
-def dense_kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> DenseKernels:
+def dense_kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> ModuleType:
     """The contractions of dense families; products are never rounded to `product_dtype`."""
-    return _dense
+    return native_dense
 
 
-_dense = DenseKernels(native_dense)
 _this_module = sys.modules[__name__]
 
 # it needs the functions above

@@ -1,4 +1,5 @@
-// Families whose functions are all active everywhere: values of a block, for a matrix product.
+// Families whose functions are all active everywhere: products of dense matrices, one of which is
+// evaluated where it is needed.
 #pragma once
 
 #include "entry.h"
@@ -7,28 +8,44 @@ namespace kan_fast {
 
 enum class Family : int { kGaussianRbf = 0, kChebyshev = 1 };
 
-// phi[r, i, g] = v[r,i] b_g^(d)(x[r,i])                                      (docs/math.md, eq. 13)
-// or, where z is not null, with phi as an input:
-// z[r,i] = sum_g phi[r, i, g] b_g^(d)(x[r,i])                                (docs/math.md, eq. 14)
 template <class T>
-struct DenseArgs {
-  int64_t rows, in_features;
+struct DenseLayer {
+  int64_t rows, in_features, out_features;
   int family;  // kan_fast::Family
   int num_basis;
-  int derivative;
   double width;      // of the Gaussians
   const T* centers;  // [num_basis] of the Gaussians; null otherwise
   const T* x;        // [rows, in_features], any strides
   int64_t x_row_stride, x_col_stride;
-  const T* v;  // the same; null means ones
+  const T* v;  // [rows, in_features], any strides; null means ones
   int64_t v_row_stride, v_col_stride;
-  T* phi;  // [rows, in_features, num_basis], rows contiguous
-  int64_t phi_row_stride;
-  T* z;  // [rows, in_features], rows contiguous
-  int64_t z_row_stride;
+  const T* weight;  // [out_features, in_features, num_basis], contiguous
+
+  int64_t columns() const { return in_features * num_basis; }
+};
+
+// y[r,o] = sum_i v[r,i] sum_g W[o,i,g] b_g^(d)(x[r,i])                       (docs/math.md, eq. 5)
+template <class T>
+struct DenseOutArgs {
+  DenseLayer<T> layer;
+  int derivative;
+  T* y;  // [rows, out_features], contiguous
+};
+
+// z and S of docs/math.md, eq. 6 and 7; one that is null is not computed.
+template <class T>
+struct DenseInWeightArgs {
+  DenseLayer<T> layer;
+  int derivative_in, derivative_weight;
+  const T* u;  // [rows, out_features], any strides
+  int64_t u_row_stride, u_col_stride;
+  T* z;            // [rows, in_features], contiguous
+  T* grad_weight;  // as weight
 };
 
 template <class T>
-Status dense(const DenseArgs<T>& args);
+Status dense_out(const DenseOutArgs<T>& args);
+template <class T>
+Status dense_in_weight(const DenseInWeightArgs<T>& args);
 
 }  // namespace kan_fast

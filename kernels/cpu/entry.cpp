@@ -12,6 +12,7 @@
 #include <new>
 #include <vector>
 
+#include "parallel.h"
 #include "tasks.h"
 
 namespace kan_fast {
@@ -101,21 +102,6 @@ int64_t share(int64_t total, int64_t unit, int64_t part, int64_t parts) {
   const int64_t units = (total + unit - 1) / unit;
   const int64_t at = units * part / parts * unit;
   return at < total ? at : total;
-}
-
-// Runs body(n) for n in [0, count), at most `threads` at a time.
-template <class Body>
-bool parallel_for(int64_t count, int threads, const Body& body) {
-  if (threads <= 1 || count <= 1) {
-    for (int64_t n = 0; n < count; ++n)
-      if (!body(n)) return false;
-    return true;
-  }
-  std::atomic<bool> good{true};
-#pragma omp parallel for num_threads(threads) schedule(static, 1)
-  for (int64_t n = 0; n < count; ++n)
-    if (!body(n)) good.store(false, std::memory_order_relaxed);
-  return good.load();
 }
 
 struct Scratch {

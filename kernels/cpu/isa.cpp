@@ -2,7 +2,7 @@
 // flags decide how wide a vector is.
 #include "contract_in_weight.h"
 #include "contract_out.h"
-#include "dense_rows.h"
+#include "dense_tasks.h"
 #include "few_rows.h"
 #include "gram_rows.h"
 #include "narrow_in_weight.h"
@@ -135,9 +135,11 @@ void run_pack(const LayerArgs<T>& layer, int64_t in_begin, int64_t in_end, int64
 
 template <class T>
 const KernelSet<T>& kernels() {
-  static const KernelSet<T> set = {kWidest,       run_out<T>,       run_in_weight<T>,
-                                   run_unfold<T>, run_few_rows<T>,  run_pack<T>,
-                                   run_gram<T>,   DenseRows<T>::run};
+  using Dense = DenseTasks<T>;
+  static const KernelSet<T> set = {kWidest,       run_out<T>,          run_in_weight<T>,
+                                   run_unfold<T>, run_few_rows<T>,     run_pack<T>,
+                                   run_gram<T>,   Dense::Tiles::kRows, Dense::Tiles::columns,
+                                   Dense::out,    Dense::in_weight};
   return set;
 }
 

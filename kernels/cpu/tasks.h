@@ -52,8 +52,16 @@ struct KernelSet {
   void (*pack)(const LayerArgs<T>&, int64_t in_begin, int64_t in_end, int64_t stride, T* packed);
   // `offset` has room for the knots of both grids and 3 more
   void (*gram)(const GramArgs<T>&, int64_t input, int* offset);
-  // inputs [begin, end) of one row; `scratch` is [2, num_basis, lanes]
-  void (*dense)(const DenseArgs<T>&, int64_t row, int64_t begin, int64_t end, T* scratch);
+  // rows of a tile of the dense families
+  int dense_rows;
+  // [count, inputs] as [inputs, to_stride], with zeros up to the next whole tile
+  void (*dense_columns)(const T* from, int64_t row_stride, int64_t col_stride, int64_t count,
+                        int64_t inputs, T* to, int64_t to_stride);
+  bool (*dense_out)(const DenseOutArgs<T>&, int64_t row_begin, int64_t row_end);
+  // `u` is [out_features, u_stride], made by dense_columns
+  bool (*dense_in_weight)(const DenseInWeightArgs<T>&, const T* u, int64_t u_stride,
+                          int64_t row_begin, int64_t row_end, int64_t in_begin, int64_t in_end,
+                          T* grad);
 };
 
 // Those of the instruction set in use.

@@ -10,7 +10,7 @@
 
 KAN_NAMESPACE_BEGIN
 
-// Calls take(n, T_n^(d)(t)) for 0 <= n < num_basis.
+// Calls take(n, [T_n(t), T_n'(t) .. T_n^(d)(t)]) for 0 <= n < num_basis.
 template <int kDerivative, class V, class Take>
 KAN_HD void chebyshev(V t, int num_basis, const Take& take) {
   // derivatives 0..d of T_{n-1} and T_n; t - t keeps NaN a NaN
@@ -19,8 +19,8 @@ KAN_HD void chebyshev(V t, int num_basis, const Take& take) {
   before[0] = t - t + 1;
   at[0] = t;
   if (kDerivative > 0) at[kDerivative > 0 ? 1 : 0] = t - t + 1;
-  if (num_basis > 0) take(0, before[kDerivative]);
-  if (num_basis > 1) take(1, at[kDerivative]);
+  if (num_basis > 0) take(0, before);
+  if (num_basis > 1) take(1, at);
   for (int n = 2; n < num_basis; ++n) {
     for (int d = kDerivative; d >= 0; --d) {
       V next = 2 * t * at[d] - before[d];
@@ -28,7 +28,7 @@ KAN_HD void chebyshev(V t, int num_basis, const Take& take) {
       before[d] = at[d];
       at[d] = next;
     }
-    take(n, at[kDerivative]);
+    take(n, at);
   }
 }
 

@@ -10,21 +10,17 @@
 
 KAN_NAMESPACE_BEGIN
 
-// Function g of all; `exp` takes and returns what x is.
-template <class V, class T, class Exp>
-KAN_HD V gaussian_rbf(V x, T center, T inv_width, int derivative, const Exp& exp) {
-  const V s = (x - center) * inv_width;
-  V value = exp(-s * s);
-  if (derivative == 0) return value;
-  V previous = s - s + T(1);
-  V hermite = 2 * s;
-  for (int n = 1; n < derivative; ++n) {
+// (-1 / w)^d H_d(s): what turns exp(-s^2) into its d-th derivative.
+template <class V, class T>
+KAN_HD V gaussian_rbf_factor(V s, T inv_width, int derivative) {
+  V previous = s - s;
+  V hermite = previous + T(1);
+  for (int n = 0; n < derivative; ++n) {
     const V following = 2 * s * hermite - T(2 * n) * previous;
-    previous = hermite;
-    hermite = following;
+    previous = hermite * -inv_width;
+    hermite = following * -inv_width;
   }
-  for (int n = 0; n < derivative; ++n) value = value * -inv_width;
-  return hermite * value;
+  return hermite;
 }
 
 KAN_NAMESPACE_END

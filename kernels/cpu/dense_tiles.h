@@ -1,0 +1,176 @@
+// Tiles of matrix products with rows as lanes, and the functions of dense families as such lanes.
+#pragma once
+
+#include "dense.h"
+#include "kan_fast/basis/chebyshev.h"
+#include "kan_fast/basis/gaussian_rbf.h"
+#include "simd.h"
+
+KAN_NAMESPACE_BEGIN
+
+template <class T>
+struct DenseTiles {
+  using X = Vec<T, kWidest>;
+  using V = typename X::V;
+  static constexpr int kLanes = X::kLanes;
+  // 24 sums of 32 registers, or 12 of 16
+#if defined(__AVX512F__)
+  static constexpr int kVectors = 4, kWide = 6;
+#else
+  static constexpr int kVectors = 2, kWide = 6;
+#endif
+  static constexpr int kRows = kVectors * kLanes;
+
+  // c[n, :] (+)= sum_p a[p, :] b[n * b_across + p * b_along] for kRows lanes
+  template <int kCount>
+  static KAN_INLINE void product(const T* a, int64_t a_stride, const T* b, int64_t b_across,
+                                 int64_t b_along, int64_t depth, bool add, T* c, int64_t c_stride) {
+    V sum[kCount][kVectors] = {};
+    for (int64_t p = 0; p < depth; ++p) {
+      V row[kVectors];
+#pragma GCC unroll 4
+      for (int m = 0; m < kVectors; ++m) row[m] = X::load(a + p * a_stride + m * kLanes);
+#pragma GCC unroll 6
+      for (int n = 0; n < kCount; ++n) {
+        const T factor = b[n * b_across + p * b_along];
+#pragma GCC unroll 4
+        for (int m = 0; m < kVectors; ++m) sum[n][m] += row[m] * factor;
+      }
+    }
+    for (int n = 0; n < kCount; ++n)
+      for (int m = 0; m < kVectors; ++m) {
+        T* at = c + n * c_stride + m * kLanes;
+        X::store(at, add ? X::load(at) + sum[n][m] : sum[n][m]);
+      }
+  }
+
+  // The same for any number of n.
+  static void products(const T* a, int64_t a_stride, const T* b, int64_t b_across, int64_t b_along,
+                       int64_t depth, int64_t count, bool add, T* c, int64_t c_stride) {
+    int64_t n = 0;
+    for (; n + kWide <= count; n += kWide)
+      product<kWide>(a, a_stride, b + n * b_across, b_across, b_along, depth, add, c + n * c_stride,
+                     c_stride);
+    if (n + 4 <= count) {
+      product<4>(a, a_stride, b + n * b_across, b_across, b_along, depth, add, c + n * c_stride,
+                 c_stride);
+      n += 4;
+    }
+    if (n + 2 <= count) {
+      product<2>(a, a_stride, b + n * b_across, b_across, b_along, depth, add, c + n * c_stride,
+                 c_stride);
+      n += 2;
+    }
+    if (n < count)
+      product<1>(a, a_stride, b + n * b_across, b_across, b_along, depth, add, c + n * c_stride,
+                 c_stride);
+  }
+
+  // c[m, n] (+)= sum over lanes of a[m, :] b[n, :], for m < rows_a and n < rows_b: a square of as
+  // many sums as there are lanes at a time, so that they are reduced together.
+  static void inner_products(const T* a, int64_t a_stride, int64_t rows_a, const T* b,
+                             int64_t b_stride, int64_t rows_b, int64_t length, bool add, T* c,
+                             int64_t c_stride) {
+    constexpr int kAcross = kLanes >= 16 ? 4 : 2;
+    constexpr int kDown = kLanes / kAcross;
+    alignas(64) T square[kLanes * kLanes];
+    for (int64_t n = 0; n < rows_b; n += kAcross)
+      for (int64_t m = 0; m < rows_a; m += kDown) {
+        const T *left[kDown], *right[kAcross];
+        // rows beyond the last are the last again, and not stored
+        for (int j = 0; j < kDown; ++j)
+          left[j] = a + (m + j < rows_a ? m + j : rows_a - 1) * a_stride;
+        for (int j = 0; j < kAcross; ++j)
+          right[j] = b + (n + j < rows_b ? n + j : rows_b - 1) * b_stride;
+        V sum[kDown][kAcross] = {};
+        for (int64_t p = 0; p < length; p += kLanes) {
+          V across[kAcross];
+#pragma GCC unroll 4
+          for (int j = 0; j < kAcross; ++j) across[j] = X::load(right[j] + p);
+#pragma GCC unroll 4
+          for (int i = 0; i < kDown; ++i) {
+            const V down = X::load(left[i] + p);
+#pragma GCC unroll 4
+            for (int j = 0; j < kAcross; ++j) sum[i][j] += down * across[j];
+          }
+        }
+        for (int i = 0; i < kDown; ++i)
+          for (int j = 0; j < kAcross; ++j)
+            X::store(square + (i * kAcross + j) * kLanes, sum[i][j]);
+        const V total = lane_sums<T, kWidest>(square);
+        for (int i = 0; i < kDown && m + i < rows_a; ++i)
+          for (int j = 0; j < kAcross && n + j < rows_b; ++j) {
+            T& at = c[(m + i) * c_stride + n + j];
+            at = add ? at + total[i * kAcross + j] : total[i * kAcross + j];
+          }
+      }
+  }
+
+  // to[i, :count] = from[r, i]; lanes up to the next whole tile become zero.
+  static void columns(const T* from, int64_t row_stride, int64_t col_stride, int64_t count,
+                      int64_t inputs, T* to, int64_t to_stride) {
+    if (col_stride == 1)
+      transpose(from, row_stride, static_cast<int>(count), static_cast<int>(inputs), to, to_stride);
+    else
+      for (int64_t i = 0; i < inputs; ++i)
+        for (int64_t r = 0; r < count; ++r)
+          to[i * to_stride + r] = from[r * row_stride + i * col_stride];
+    const int64_t whole = (count + kRows - 1) / kRows * kRows;
+    for (int64_t i = 0; i < inputs; ++i)
+      for (int64_t r = count; r < whole; ++r) to[i * to_stride + r] = 0;
+  }
+
+  // Functions of one input at `count` rows, a whole number of vectors: derivative `first` times v,
+  // and `second`, each where its memory [num_basis, stride] is not null.
+  static void functions(const DenseLayer<T>& layer, const T* x, const T* v, int64_t count,
+                        int first, T* at_first, int second, T* at_second, int64_t stride) {
+    for (int64_t r = 0; r < count; r += kLanes) {
+      const V at = X::load(x + r);
+      const V factor = v == nullptr ? X::set(1) : X::load(v + r);
+      const auto keep = [&](int g, V value_first, V value_second) {
+        if (at_first != nullptr) X::store(at_first + g * stride + r, value_first * factor);
+        if (at_second != nullptr) X::store(at_second + g * stride + r, value_second);
+      };
+      if (static_cast<Family>(layer.family) == Family::kChebyshev)
+        chebyshev_lanes(at, layer.num_basis, first, second, keep);
+      else
+        gaussian_lanes(layer, at, first, second, keep);
+    }
+  }
+
+ private:
+  template <class Keep>
+  static KAN_INLINE void gaussian_lanes(const DenseLayer<T>& layer, V x, int first, int second,
+                                        const Keep& keep) {
+    const T inv_width = T(1) / static_cast<T>(layer.width);
+    for (int g = 0; g < layer.num_basis; ++g) {
+      const V s = (x - layer.centers[g]) * inv_width;
+      // exp is clamped to the finite range: NaN for what is not finite
+      const V value = vector_exp<kWidest>(-s * s) + (x - x);
+      keep(g, first == 0 ? value : value * gaussian_rbf_factor(s, inv_width, first),
+           second == 0 ? value : value * gaussian_rbf_factor(s, inv_width, second));
+    }
+  }
+
+  template <class Keep>
+  static KAN_INLINE void chebyshev_lanes(V t, int num_basis, int first, int second,
+                                         const Keep& keep) {
+    const auto take = [&](int n, const V* value) { keep(n, value[first], value[second]); };
+    switch (first > second ? first : second) {
+      case 0:
+        return chebyshev<0>(t, num_basis, take);
+      case 1:
+        return chebyshev<1>(t, num_basis, take);
+      case 2:
+        return chebyshev<2>(t, num_basis, take);
+      case 3:
+        return chebyshev<3>(t, num_basis, take);
+      case 4:
+        return chebyshev<4>(t, num_basis, take);
+      default:
+        return chebyshev<5>(t, num_basis, take);
+    }
+  }
+};
+
+KAN_NAMESPACE_END
