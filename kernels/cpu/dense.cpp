@@ -2,8 +2,6 @@
 
 #include <algorithm>
 #include <cstring>
-#include <memory>
-#include <new>
 
 #include "parallel.h"
 #include "tasks.h"
@@ -69,33 +67,29 @@ Status dense_in_weight(const DenseInWeightArgs<T>& args) {
   const int64_t tile = kernels.dense_rows;
   const int64_t tiles = (layer.rows + tile - 1) / tile;
   const int64_t stride = tiles * tile;
-  std::unique_ptr<T[]> u, partials;
-  try {
-    // not initialised: every number is written below
-    u.reset(new T[stride * layer.out_features]);
-    if (args.grad_weight != nullptr && row_parts > 1) partials.reset(new T[row_parts * numbers]);
-  } catch (const std::bad_alloc&) {
-    return Status::kOutOfMemory;
-  }
+  const bool reduce = args.grad_weight != nullptr && row_parts > 1;
+  const int64_t shared = stride * layer.out_features + (reduce ? row_parts * numbers : 0);
+  T* const u = static_cast<T*>(thread_scratch(sizeof(T) * shared, 1));
+  if (u == nullptr) return Status::kOutOfMemory;
+  T* const partials = u + stride * layer.out_features;
   parallel_for(std::min<int64_t>(threads, tiles), threads, [&](int64_t n) {
     const int64_t parts = std::min<int64_t>(threads, tiles);
     const int64_t begin = tiles * n / parts * tile, end = tiles * (n + 1) / parts * tile;
     kernels.dense_columns(args.u + begin * args.u_row_stride, args.u_row_stride, args.u_col_stride,
-                          std::min(layer.rows, end) - begin, layer.out_features, u.get() + begin,
-                          stride);
+                          std::min(layer.rows, end) - begin, layer.out_features, u + begin, stride);
     return true;
   });
   const bool good = parallel_for(in_parts * row_parts, threads, [&](int64_t n) {
     const int64_t row_part = n / in_parts, in_part = n % in_parts;
     T* grad = args.grad_weight;
-    if (partials != nullptr) grad = partials.get() + row_part * numbers;
-    return kernels.dense_in_weight(args, u.get(), stride, tiles * row_part / row_parts * tile,
+    if (reduce) grad = partials + row_part * numbers;
+    return kernels.dense_in_weight(args, u, stride, tiles * row_part / row_parts * tile,
                                    std::min(layer.rows, tiles * (row_part + 1) / row_parts * tile),
                                    layer.in_features * in_part / in_parts,
                                    layer.in_features * (in_part + 1) / in_parts, grad);
   });
   if (!good) return Status::kOutOfMemory;
-  if (partials != nullptr)
+  if (reduce)
     parallel_for(threads, threads, [&](int64_t n) {
       for (int64_t k = numbers * n / threads; k < numbers * (n + 1) / threads; ++k) {
         T sum = partials[k];

@@ -41,8 +41,9 @@ struct DenseTasks {
       for (int64_t i = 0; i < layer.in_features; i += most) {
         const int64_t inputs = std::min(most, layer.in_features - i);
         evaluate(layer, r, count, i, inputs, args.derivative, phi, 0, nullptr, x, v, kRows);
-        Tiles::products(phi, kRows, layer.weight + i * layer.num_basis, layer.columns(), 1,
-                        inputs * layer.num_basis, layer.out_features, i > 0, y, kRows);
+        Tiles::products({phi, kRows, layer.weight + i * layer.num_basis, layer.columns(), 1,
+                         inputs * layer.num_basis, layer.out_features, i > 0, y, kRows},
+                        count);
       }
       transpose(y, kRows, static_cast<int>(layer.out_features), static_cast<int>(count),
                 args.y + r * layer.out_features, layer.out_features);
@@ -77,7 +78,8 @@ struct DenseTasks {
           std::copy_n(layer.weight + o * layer.columns() + i * layer.num_basis, columns,
                       weight + o * columns);
       for (int64_t r = row_begin; r < row_end; r += kChunk) {
-        const int64_t count = std::min(kChunk, row_end - r), whole = round_up(count, kRows);
+        const int64_t count = std::min(kChunk, row_end - r);
+        const int64_t whole = round_up(count, Tiles::kLanes);
         evaluate(layer, r, count, i, inputs, args.derivative_weight,
                  grad == nullptr ? nullptr : phi, args.derivative_in,
                  args.z == nullptr ? nullptr : slope, x, v, kChunk);
@@ -85,8 +87,9 @@ struct DenseTasks {
           Tiles::inner_products(u + r, u_stride, outputs, phi, kChunk, columns, whole,
                                 r > row_begin, grad + i * layer.num_basis, layer.columns());
         for (int64_t p = 0; args.z != nullptr && p < count; p += kRows) {
-          Tiles::products(u + r + p, u_stride, weight, 1, columns, outputs, columns, false, product,
-                          kRows);
+          Tiles::products(
+              {u + r + p, u_stride, weight, 1, columns, outputs, columns, false, product, kRows},
+              count - p);
           fold(layer, product, slope + p, inputs, z);
           transpose(z, kRows, static_cast<int>(inputs),
                     static_cast<int>(std::min(kRows, count - p)),
@@ -110,7 +113,7 @@ struct DenseTasks {
     const int64_t step = layer.num_basis * stride;
     for (int64_t n = 0; n < inputs; ++n)
       Tiles::functions(layer, x + n * stride, has_v ? v + n * stride : nullptr,
-                       round_up(count, kRows), first,
+                       round_up(count, Tiles::kLanes), first,
                        at_first == nullptr ? nullptr : at_first + n * step, second,
                        at_second == nullptr ? nullptr : at_second + n * step, stride);
   }

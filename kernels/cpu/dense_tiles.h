@@ -21,49 +21,55 @@ struct DenseTiles {
 #endif
   static constexpr int kRows = kVectors * kLanes;
 
-  // c[n, :] (+)= sum_p a[p, :] b[n * b_across + p * b_along] for kRows lanes
-  template <int kCount>
-  static KAN_INLINE void product(const T* a, int64_t a_stride, const T* b, int64_t b_across,
-                                 int64_t b_along, int64_t depth, bool add, T* c, int64_t c_stride) {
-    V sum[kCount][kVectors] = {};
-    for (int64_t p = 0; p < depth; ++p) {
-      V row[kVectors];
+  // What a product reads and writes: c[n, :] (+)= sum_p a[p, :] b[n * b_across + p * b_along].
+  struct Product {
+    const T* a;  // [depth, a_stride]
+    int64_t a_stride;
+    const T* b;
+    int64_t b_across, b_along;
+    int64_t depth, count;
+    bool add;
+    T* c;  // [count, c_stride]
+    int64_t c_stride;
+  };
+
+  // Columns [n, n + kCount) of a product at kWidth vectors of rows.
+  template <int kCount, int kWidth>
+  static KAN_INLINE void product(const Product& of, int64_t n) {
+    const T* b = of.b + n * of.b_across;
+    V sum[kCount][kWidth] = {};
+    for (int64_t p = 0; p < of.depth; ++p) {
+      V row[kWidth];
 #pragma GCC unroll 4
-      for (int m = 0; m < kVectors; ++m) row[m] = X::load(a + p * a_stride + m * kLanes);
+      for (int m = 0; m < kWidth; ++m) row[m] = X::load(of.a + p * of.a_stride + m * kLanes);
 #pragma GCC unroll 6
-      for (int n = 0; n < kCount; ++n) {
-        const T factor = b[n * b_across + p * b_along];
+      for (int k = 0; k < kCount; ++k) {
+        const T factor = b[k * of.b_across + p * of.b_along];
 #pragma GCC unroll 4
-        for (int m = 0; m < kVectors; ++m) sum[n][m] += row[m] * factor;
+        for (int m = 0; m < kWidth; ++m) sum[k][m] += row[m] * factor;
       }
     }
-    for (int n = 0; n < kCount; ++n)
-      for (int m = 0; m < kVectors; ++m) {
-        T* at = c + n * c_stride + m * kLanes;
-        X::store(at, add ? X::load(at) + sum[n][m] : sum[n][m]);
+    for (int k = 0; k < kCount; ++k)
+      for (int m = 0; m < kWidth; ++m) {
+        T* at = of.c + (n + k) * of.c_stride + m * kLanes;
+        X::store(at, of.add ? X::load(at) + sum[k][m] : sum[k][m]);
       }
   }
 
-  // The same for any number of n.
-  static void products(const T* a, int64_t a_stride, const T* b, int64_t b_across, int64_t b_along,
-                       int64_t depth, int64_t count, bool add, T* c, int64_t c_stride) {
+  template <int kWidth>
+  static void products(const Product& of) {
     int64_t n = 0;
-    for (; n + kWide <= count; n += kWide)
-      product<kWide>(a, a_stride, b + n * b_across, b_across, b_along, depth, add, c + n * c_stride,
-                     c_stride);
-    if (n + 4 <= count) {
-      product<4>(a, a_stride, b + n * b_across, b_across, b_along, depth, add, c + n * c_stride,
-                 c_stride);
-      n += 4;
-    }
-    if (n + 2 <= count) {
-      product<2>(a, a_stride, b + n * b_across, b_across, b_along, depth, add, c + n * c_stride,
-                 c_stride);
-      n += 2;
-    }
-    if (n < count)
-      product<1>(a, a_stride, b + n * b_across, b_across, b_along, depth, add, c + n * c_stride,
-                 c_stride);
+    for (; n + kWide <= of.count; n += kWide) product<kWide, kWidth>(of, n);
+    if (n + 4 <= of.count) product<4, kWidth>(of, n), n += 4;
+    if (n + 2 <= of.count) product<2, kWidth>(of, n), n += 2;
+    if (n < of.count) product<1, kWidth>(of, n);
+  }
+
+  // At the first `rows` lanes of a tile; the rest of their last vector is computed as well.
+  static void products(const Product& of, int64_t rows) {
+    const int64_t vectors = (rows + kLanes - 1) / kLanes;
+    if (kVectors > 2 && vectors > 2) return vectors > 3 ? products<4>(of) : products<3>(of);
+    return vectors > 1 ? products<2>(of) : products<1>(of);
   }
 
   // c[m, n] (+)= sum over lanes of a[m, :] b[n, :], for m < rows_a and n < rows_b: a square of as

@@ -112,8 +112,9 @@ struct Scratch {
 
 }  // namespace
 
-void* thread_scratch(size_t bytes) {
-  thread_local Scratch scratch;
+void* thread_scratch(size_t bytes, int which) {
+  thread_local Scratch both[2];
+  Scratch& scratch = both[which];
   if (scratch.size < bytes) {
     std::free(scratch.memory);
     scratch.size = (bytes + 4095) / 4096 * 4096;

@@ -38,7 +38,8 @@ struct UnfoldTask {
 };
 
 // Grow-only memory of the calling thread, aligned to 64 bytes; null when the system has none left.
-void* thread_scratch(size_t bytes);
+// Tasks take the first; what the threads of a call share is in the second of the one that calls.
+void* thread_scratch(size_t bytes, int which = 0);
 
 // The kernels of one instruction set.
 template <class T>
