@@ -41,6 +41,8 @@ def main() -> None:
         for family, models in peers.dense_models(widths, NUM_BASIS, args.compiled).items():
             if args.family not in (None, family):
                 continue
+            # the compiler gives up on a class that it has seen too many shapes of
+            torch.compiler.reset()
             x = torch.randn(count, widths[0], requires_grad=True)
             steps = {n: lambda m=m, x=x: timing.step(m, x) for n, m in models.items()}
             times = timing.interleaved(steps, args.seconds, "mlp")

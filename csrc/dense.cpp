@@ -9,17 +9,18 @@ namespace {
 
 #define KAN_DENSE_PARAMETERS                                                           \
   bool is_double, int64_t rows, int64_t in_features, int64_t out_features, int family, \
-      int num_basis, double width, int64_t centers, int64_t x, int64_t x_row_stride,   \
-      int64_t x_col_stride, int64_t v, int64_t v_row_stride, int64_t v_col_stride, int64_t weight
-#define KAN_DENSE_VALUES                                                                 \
-  Layer {                                                                                \
-    rows, in_features, out_features, family, num_basis, width, centers, x, x_row_stride, \
-        x_col_stride, v, v_row_stride, v_col_stride, weight                              \
+      int num_basis, int activation, double width, int64_t centers, int64_t x,         \
+      int64_t x_row_stride, int64_t x_col_stride, int64_t v, int64_t v_row_stride,     \
+      int64_t v_col_stride, int64_t weight
+#define KAN_DENSE_VALUES                                                               \
+  Layer {                                                                              \
+    rows, in_features, out_features, family, num_basis, activation, width, centers, x, \
+        x_row_stride, x_col_stride, v, v_row_stride, v_col_stride, weight              \
   }
 
 struct Layer {
   int64_t rows, in_features, out_features;
-  int family, num_basis;
+  int family, num_basis, activation;
   double width;
   int64_t centers, x, x_row_stride, x_col_stride, v, v_row_stride, v_col_stride, weight;
 
@@ -30,6 +31,7 @@ struct Layer {
             out_features,
             family,
             num_basis,
+            activation,
             width,
             pointer<const T>(centers),
             pointer<const T>(x),

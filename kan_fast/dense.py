@@ -12,7 +12,7 @@ from kan_fast.autograd import Out
 from kan_fast.backends import BACKENDS
 from kan_fast.errors import DtypeError, ShapeError
 from kan_fast.functional import autocast_enabled, plan_for
-from kan_fast.spec import DenseBasis
+from kan_fast.spec import ACTIVATIONS, DenseBasis
 
 
 def gaussian_rbf_linear(
@@ -72,6 +72,26 @@ def chebyshev_linear(t: Tensor, weight: Tensor, *, backend: str = "auto") -> Ten
     """
     basis = DenseBasis("chebyshev", weight.shape[-1] if weight.dim() else 0)
     return _dense_linear("chebyshev_linear", t, None, weight, basis, backend)
+
+
+def activation_linear(
+    x: Tensor, weight: Tensor, activation: str, *, backend: str = "auto"
+) -> Tensor:
+    """y[..., o] = sum_i weight[o,i] activation(x[..., i]): `F.linear(activation(x), weight)` in one
+    call that stores no activations.
+
+    Args:
+        x: `[..., in_features]`, as in `gaussian_rbf_linear`.
+        weight: `[out_features, in_features]`.
+        activation: "silu", "identity", "zero", "relu", "gelu" or "tanh".
+    """
+    if activation not in ACTIVATIONS:
+        raise ValueError(
+            f"activation_linear: activation must be one of {', '.join(ACTIVATIONS)}, got "
+            f"{activation!r}"
+        )
+    basis = DenseBasis("activation", 1, activation=activation)
+    return _dense_linear("activation_linear", x, None, weight.unsqueeze(-1), basis, backend)
 
 
 def _check(name: str, x: Tensor, centers: Tensor | None, weight: Tensor) -> None:

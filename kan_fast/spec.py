@@ -36,7 +36,7 @@ class BasisSpec:
 
 #: Families whose functions are all active everywhere, with the number the kernels know them by
 #: (`kernels/cpu/dense.h`).
-DENSE_FAMILIES: dict[str, int] = {"gaussian_rbf": 0, "chebyshev": 1}
+DENSE_FAMILIES: dict[str, int] = {"gaussian_rbf": 0, "chebyshev": 1, "activation": 2}
 
 
 @dataclass(frozen=True)
@@ -47,11 +47,13 @@ class DenseBasis:
         family: a key of `DENSE_FAMILIES`.
         num_basis: functions of an input.
         width: of Gaussians, exp(-((x - u) / width)^2).
+        activation: a key of `ACTIVATIONS`, the only function of the family "activation".
     """
 
     family: str
     num_basis: int
     width: float = 1.0
+    activation: str = "zero"
 
 
 @dataclass(frozen=True)

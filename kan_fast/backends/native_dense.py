@@ -8,7 +8,7 @@ from torch import Tensor
 from kan_fast import machine
 from kan_fast.backends import batched
 from kan_fast.errors import check_derivative
-from kan_fast.spec import DENSE_FAMILIES, DenseBasis
+from kan_fast.spec import ACTIVATIONS, DENSE_FAMILIES, DenseBasis
 
 
 def _layer_numbers(
@@ -23,6 +23,7 @@ def _layer_numbers(
         weight.shape[0],
         DENSE_FAMILIES[basis.family],
         basis.num_basis,
+        ACTIVATIONS[basis.activation],
         basis.width,
         0 if centers is None else centers.data_ptr(),
         x.data_ptr(),

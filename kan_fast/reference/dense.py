@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from kan_fast.reference.activation import activation
 from kan_fast.reference.chebyshev import chebyshev_basis
 from kan_fast.reference.gaussian_rbf import gaussian_rbf_basis
 from kan_fast.spec import DenseBasis
@@ -16,6 +17,8 @@ def dense_features(
     """`[..., in_features, num_basis]`: the functions of the family at `x`."""
     if basis.family == "gaussian_rbf":
         return gaussian_rbf_basis(x, centers, basis.width, derivative)
+    if basis.family == "activation":
+        return activation(basis.activation, x, derivative).unsqueeze(-1)
     return chebyshev_basis(x, basis.num_basis, derivative)
 
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "pages.h"
 #include "parallel.h"
 #include "tasks.h"
 
@@ -54,6 +55,7 @@ Status dense_in_weight(const DenseInWeightArgs<T>& args) {
     if (args.grad_weight != nullptr) std::memset(args.grad_weight, 0, sizeof(T) * numbers);
     return Status::kOk;
   }
+  if (args.grad_weight != nullptr) prefer_large_pages(args.grad_weight, sizeof(T) * numbers);
   const KernelSet<T>& kernels = current_kernels<T>();
   const double lanes = kernels.vector_bytes / sizeof(T);
   const int threads =

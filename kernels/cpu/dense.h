@@ -6,13 +6,15 @@
 
 namespace kan_fast {
 
-enum class Family : int { kGaussianRbf = 0, kChebyshev = 1 };
+// The last is a family of one: a base branch on inputs of its own.
+enum class Family : int { kGaussianRbf = 0, kChebyshev = 1, kActivation = 2 };
 
 template <class T>
 struct DenseLayer {
   int64_t rows, in_features, out_features;
   int family;  // kan_fast::Family
   int num_basis;
+  int activation;    // kan_fast::Activation
   double width;      // of the Gaussians
   const T* centers;  // [num_basis] of the Gaussians; null otherwise
   const T* x;        // [rows, in_features], any strides

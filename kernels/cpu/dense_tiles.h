@@ -137,10 +137,18 @@ struct DenseTiles {
         if (at_first != nullptr) X::store(at_first + g * stride + r, value_first * factor);
         if (at_second != nullptr) X::store(at_second + g * stride + r, value_second);
       };
-      if (static_cast<Family>(layer.family) == Family::kChebyshev)
-        chebyshev_lanes(at, layer.num_basis, first, second, keep);
-      else
-        gaussian_lanes(layer, at, first, second, keep);
+      switch (static_cast<Family>(layer.family)) {
+        case Family::kChebyshev:
+          chebyshev_lanes(at, layer.num_basis, first, second, keep);
+          break;
+        case Family::kActivation: {
+          const VectorActivation<T, kWidest> base(static_cast<Activation>(layer.activation), at);
+          keep(0, base.derivative(first), base.derivative(second));
+          break;
+        }
+        default:
+          gaussian_lanes(layer, at, first, second, keep);
+      }
     }
   }
 

@@ -12,6 +12,7 @@
 #include <new>
 #include <vector>
 
+#include "pages.h"
 #include "parallel.h"
 #include "tasks.h"
 
@@ -223,6 +224,8 @@ Status contract_in_weight(const InWeightArgs<T>& args) {
     if (args.grad_base_weight != nullptr) std::memset(args.grad_base_weight, 0, sizeof(T) * edges);
     return Status::kOk;
   }
+  if (args.grad_spline_weight != nullptr)
+    prefer_large_pages(args.grad_spline_weight, sizeof(T) * edges * layer.table.num_basis);
   const KernelSet<T>& kernels = current_kernels<T>();
   const bool need_weight = args.grad_spline_weight != nullptr ||
                            args.grad_spline_scaler != nullptr || args.grad_base_weight != nullptr;
