@@ -132,9 +132,10 @@ struct DenseTiles {
                         int first, T* at_first, int second, T* at_second, int64_t stride) {
     for (int64_t r = 0; r < count; r += kLanes) {
       const V at = X::load(x + r);
-      const V factor = v == nullptr ? X::set(1) : X::load(v + r);
       const auto keep = [&](int g, V value_first, V value_second) {
-        if (at_first != nullptr) X::store(at_first + g * stride + r, value_first * factor);
+        if (at_first != nullptr)
+          X::store(at_first + g * stride + r,
+                   v == nullptr ? value_first : value_first * X::load(v + r));
         if (at_second != nullptr) X::store(at_second + g * stride + r, value_second);
       };
       switch (static_cast<Family>(layer.family)) {
@@ -157,10 +158,11 @@ struct DenseTiles {
   static KAN_INLINE void gaussian_lanes(const DenseLayer<T>& layer, V x, int first, int second,
                                         const Keep& keep) {
     const T inv_width = T(1) / static_cast<T>(layer.width);
+    const V zero = x - x;
     for (int g = 0; g < layer.num_basis; ++g) {
       const V s = (x - layer.centers[g]) * inv_width;
       // exp is clamped to the finite range: NaN for what is not finite
-      const V value = vector_exp<kWidest>(-s * s) + (x - x);
+      const V value = vector_gaussian<kWidest>(s) + zero;
       keep(g, first == 0 ? value : value * gaussian_rbf_factor(s, inv_width, first),
            second == 0 ? value : value * gaussian_rbf_factor(s, inv_width, second));
     }
