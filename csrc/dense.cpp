@@ -44,38 +44,80 @@ struct Layer {
   }
 };
 
+// A base branch: an activation of inputs of its own; `x` is 0 where there is none.
+struct Base {
+  int activation;
+  int64_t x, x_row_stride, x_col_stride, weight;
+
+  Layer beside(const Layer& main) const {
+    return {main.rows,
+            main.in_features,
+            main.out_features,
+            static_cast<int>(kan_fast::Family::kActivation),
+            1,
+            activation,
+            1.0,
+            0,
+            x,
+            x_row_stride,
+            x_col_stride,
+            0,
+            0,
+            0,
+            weight};
+  }
+};
+
 template <class T>
-kan_fast::Status out(const Layer& layer, int derivative, int64_t y) {
+kan_fast::Status out(const Layer& layer, int derivative, int64_t y, const Base& base,
+                     int64_t bias) {
   py::gil_scoped_release release;
-  return kan_fast::dense_out<T>({layer.of<T>(), derivative, pointer<T>(y)});
+  return kan_fast::dense_out<T>({layer.of<T>(), derivative, pointer<T>(y), base.x != 0,
+                                 base.beside(layer).of<T>(), pointer<const T>(bias)});
 }
 
 struct InWeight {
   int derivative_in, derivative_weight;
-  int64_t u, u_row_stride, u_col_stride, z, grad_weight;
+  int64_t u, u_row_stride, u_col_stride, z, grad_weight, base_z, base_grad_weight;
 };
 
 template <class T>
-kan_fast::Status in_weight(const Layer& layer, const InWeight& a) {
+kan_fast::Status in_weight(const Layer& layer, const InWeight& a, const Base& base) {
   py::gil_scoped_release release;
-  return kan_fast::dense_in_weight<T>({layer.of<T>(), a.derivative_in, a.derivative_weight,
-                                       pointer<const T>(a.u), a.u_row_stride, a.u_col_stride,
-                                       pointer<T>(a.z), pointer<T>(a.grad_weight)});
+  return kan_fast::dense_in_weight<T>(
+      {{layer.of<T>(), a.derivative_in, a.derivative_weight, pointer<T>(a.z),
+        pointer<T>(a.grad_weight)},
+       pointer<const T>(a.u),
+       a.u_row_stride,
+       a.u_col_stride,
+       base.x != 0,
+       {base.beside(layer).of<T>(), 1, 0, pointer<T>(a.base_z), pointer<T>(a.base_grad_weight)}});
 }
+
+#define KAN_BASE_PARAMETERS \
+  int base_activation, int64_t base_x, int64_t base_x_row, int64_t base_x_col, int64_t base_weight
+#define KAN_BASE_VALUES \
+  Base { base_activation, base_x, base_x_row, base_x_col, base_weight }
 
 }  // namespace
 
 void bind_dense(py::module_& m) {
-  m.def("dense_out", [](KAN_DENSE_PARAMETERS, int derivative, int64_t y) {
-    const Layer layer = KAN_DENSE_VALUES;
-    check(is_double ? out<double>(layer, derivative, y) : out<float>(layer, derivative, y));
-  });
-  m.def("dense_in_weight",
-        [](KAN_DENSE_PARAMETERS, int derivative_in, int derivative_weight, int64_t u,
-           int64_t u_row_stride, int64_t u_col_stride, int64_t z, int64_t grad_weight) {
+  m.def("dense_out",
+        [](KAN_DENSE_PARAMETERS, int derivative, int64_t y, KAN_BASE_PARAMETERS, int64_t bias) {
           const Layer layer = KAN_DENSE_VALUES;
-          const InWeight rest{derivative_in, derivative_weight, u, u_row_stride, u_col_stride, z,
-                              grad_weight};
-          check(is_double ? in_weight<double>(layer, rest) : in_weight<float>(layer, rest));
+          const Base base = KAN_BASE_VALUES;
+          check(is_double ? out<double>(layer, derivative, y, base, bias)
+                          : out<float>(layer, derivative, y, base, bias));
         });
+  m.def("dense_in_weight", [](KAN_DENSE_PARAMETERS, int derivative_in, int derivative_weight,
+                              int64_t u, int64_t u_row_stride, int64_t u_col_stride, int64_t z,
+                              int64_t grad_weight, KAN_BASE_PARAMETERS, int64_t base_z,
+                              int64_t base_grad_weight) {
+    const Layer layer = KAN_DENSE_VALUES;
+    const Base base = KAN_BASE_VALUES;
+    const InWeight rest{
+        derivative_in, derivative_weight, u, u_row_stride, u_col_stride, z, grad_weight,
+        base_z,        base_grad_weight};
+    check(is_double ? in_weight<double>(layer, rest, base) : in_weight<float>(layer, rest, base));
+  });
 }

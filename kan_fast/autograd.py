@@ -28,12 +28,12 @@ from kan_fast.transforms import (
 )
 
 
-def _direct() -> bool:
+def is_direct() -> bool:
     """Whether a backward may call the kernels itself: nobody differentiates or batches it."""
     return not torch.is_grad_enabled() and not in_transform()
 
 
-def _weight_gradients(
+def weight_gradients(
     x: Tensor,
     u: Tensor,
     v: Tensor | None,
@@ -49,7 +49,7 @@ def _weight_gradients(
     """Gradients of spline_weight, spline_scaler and base_weight; differentiable when asked."""
     if not any(need):
         return None, None, None
-    if _direct():
+    if is_direct():
         return kernels.in_weight(
             x, u, v, knots, spline_weight, spline_scaler, base_weight, basis, 0, derivative,
             (False, *need),
@@ -84,9 +84,9 @@ def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
     return need
 
 
-def _in(x: Tensor, u: Tensor, *layer: Any) -> Tensor:
+def input_gradient(x: Tensor, u: Tensor, *layer: Any) -> Tensor:
     """z of eq. 6; `layer` is (knots, weight, scaler, base_weight, basis, kernels, derivative)."""
-    if not _direct():
+    if not is_direct():
         return In.apply(x, u, *layer)
     *parameters, kernels, derivative = layer
     return kernels.in_weight(
@@ -96,7 +96,7 @@ def _in(x: Tensor, u: Tensor, *layer: Any) -> Tensor:
 
 def _out(x: Tensor, v: Tensor | None, *layer: Any) -> Tensor:
     """y of eq. 5."""
-    if not _direct():
+    if not is_direct():
         return Out.apply(x, v, *layer)
     *parameters, kernels, derivative = layer
     return kernels.out(x, v, *parameters, derivative)
@@ -134,19 +134,19 @@ class Out(Contraction):
         need_weights = _weight_needs(ctx, 3, 2 if v is None else 3)
         layer = (knots, weight, scaler, base, basis, kernels)
         grad_x = grad_v = None
-        if _direct():
+        if is_direct():
             grad_x, *grads = kernels.in_weight(
                 x, u, v, knots, weight, scaler, base, basis, d + 1, d, (need[0], *need_weights)
             )
         else:
             if need[0]:
-                grad_x = _in(x, u, *layer, d + 1)
-            grads = _weight_gradients(x, u, v, *layer, d, need_weights)
+                grad_x = input_gradient(x, u, *layer, d + 1)
+            grads = weight_gradients(x, u, v, *layer, d, need_weights)
         if v is not None:
             if need[0]:
                 grad_x = grad_x * v
             if need[1]:
-                grad_v = _in(x, u, *layer, d)
+                grad_v = input_gradient(x, u, *layer, d)
         return grad_x, grad_v, None, *grads, None, None, None
 
     @staticmethod
@@ -201,15 +201,15 @@ class In(Contraction):
         layer = (knots, weight, scaler, base, basis, kernels)
         need_weights = _weight_needs(ctx, 3, 3)
         # d z[r,i] / d x[r,i] is the same sum one derivative up
-        if _direct():
+        if is_direct():
             grad_x, *grads = kernels.in_weight(
                 x, u, q, knots, weight, scaler, base, basis, d + 1, d, (need[0], *need_weights)
             )
             if need[0]:
                 grad_x.mul_(q)
         else:
-            grad_x = q * _in(x, u, *layer, d + 1) if need[0] else None
-            grads = _weight_gradients(x, u, q, *layer, d, need_weights)
+            grad_x = q * input_gradient(x, u, *layer, d + 1) if need[0] else None
+            grads = weight_gradients(x, u, q, *layer, d, need_weights)
         grad_u = _out(x, q, *layer, d) if need[1] else None
         return grad_x, grad_u, None, *grads, None, None, None
 
@@ -263,13 +263,13 @@ class Weight(Contraction):
         layer = (knots, spline, None, base if with_base else None, basis, kernels)
         grad_x = grad_u = grad_v = None
         if need[0]:
-            grad_x = _in(x, u, *layer, d + 1)
+            grad_x = input_gradient(x, u, *layer, d + 1)
             if v is not None:
                 grad_x = grad_x * v
         if need[1]:
             grad_u = _out(x, v, *layer, d)
         if need[2]:
-            grad_v = _in(x, u, *layer, d)
+            grad_v = input_gradient(x, u, *layer, d)
         return grad_x, grad_u, grad_v, None, None, None, None, None, None
 
     @staticmethod

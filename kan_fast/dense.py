@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kan_fast import reference
 from kan_fast.autograd import Out
 from kan_fast.backends import BACKENDS
+from kan_fast.dense_base import OutWithBase
 from kan_fast.errors import DtypeError, ShapeError
-from kan_fast.functional import autocast_enabled, plan_for
+from kan_fast.functional import autocast_enabled, plain, plan_for
 from kan_fast.spec import ACTIVATIONS, DenseBasis
 
 
@@ -92,6 +93,35 @@ def activation_linear(
         )
     basis = DenseBasis("activation", 1, activation=activation)
     return _dense_linear("activation_linear", x, None, weight.unsqueeze(-1), basis, backend)
+
+
+def gaussian_rbf_linear_with_base(
+    x: Tensor, centers: Tensor, weight: Tensor, width: float, base_x: Tensor, base: nn.Linear,
+    activation: str,
+) -> Tensor:  # fmt: skip
+    """`gaussian_rbf_linear(x, ...) + base(activation(base_x))`, one kernel call where that can be.
+
+    Args:
+        x, base_x: `[..., in_features]`: normalised and raw inputs, for instance.
+        base: its weight `[out_features, in_features]` and bias are used.
+        activation: a name, as in `activation_linear`.
+    """
+    if plain(x.device.type) and x.dtype in (torch.float32, torch.float64):
+        chosen = plan_for(x, weight, 0).backend
+        fused = getattr(BACKENDS[chosen], "dense_with_base", None)
+        tensors = (centers, weight, base_x, base.weight, base.bias)
+        if fused is not None and all(t is None or t.dtype is x.dtype for t in tensors):
+            rows = math.prod(x.shape[:-1])
+            flat = (x.reshape(rows, x.shape[-1]), base_x.reshape(rows, x.shape[-1]))
+            basis = DenseBasis("gaussian_rbf", centers.shape[0], float(width))
+            base_basis = DenseBasis("activation", 1, activation=activation)
+            y = OutWithBase.apply(
+                flat[0], centers, weight, flat[1], base.weight, base.bias, basis, base_basis, fused
+            )
+            return y if x.dim() == 2 else y.reshape(*x.shape[:-1], weight.shape[0])
+    y = gaussian_rbf_linear(x, centers, weight, width)
+    y = y + activation_linear(base_x, base.weight, activation)
+    return y if base.bias is None else y + base.bias.to(y.dtype)
 
 
 def _check(name: str, x: Tensor, centers: Tensor | None, weight: Tensor) -> None:

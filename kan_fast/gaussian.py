@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kan_fast.activations import known_activation
-from kan_fast.dense import activation_linear, gaussian_rbf_linear
+from kan_fast.dense import gaussian_rbf_linear, gaussian_rbf_linear_with_base
 from kan_fast.errors import ShapeError
 
 
@@ -97,12 +97,11 @@ def gaussian_layer(layer: Any, x: Tensor) -> Tensor:
     weight = layer.spline_linear.weight
     weight = weight.view(weight.shape[0], -1, centers.shape[0])
     normed = x if getattr(layer, "layernorm", None) is None else layer.layernorm(x)
-    y = gaussian_rbf_linear(normed, centers, weight, layer.rbf.denominator)
     base = getattr(layer, "base_linear", None)
+    width = layer.rbf.denominator
     if base is None:
-        return y
+        return gaussian_rbf_linear(normed, centers, weight, width)
     activation = known_activation(layer.base_activation)
-    if not isinstance(activation, str) or base._forward_hooks or base._forward_pre_hooks:
-        return y + base(layer.base_activation(x))
-    y = y + activation_linear(x, base.weight, activation)
-    return y if base.bias is None else y + base.bias.to(y.dtype)
+    if isinstance(activation, str) and not (base._forward_hooks or base._forward_pre_hooks):
+        return gaussian_rbf_linear_with_base(normed, centers, weight, width, x, base, activation)
+    return gaussian_rbf_linear(normed, centers, weight, width) + base(layer.base_activation(x))

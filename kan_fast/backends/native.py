@@ -249,6 +249,8 @@ def dense_kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> M
     return native_dense
 
 
+#: the same with a base branch on inputs of its own, in one call
+dense_with_base = native_dense
 _this_module = sys.modules[__name__]
 
 # it needs the functions above

@@ -28,7 +28,8 @@ template <class T>
 Status dense_out(const DenseOutArgs<T>& args) {
   const DenseLayer<T>& layer = args.layer;
   if (is_empty(layer)) {
-    std::memset(args.y, 0, sizeof(T) * layer.rows * layer.out_features);
+    for (int64_t k = 0; k < layer.rows * layer.out_features; ++k)
+      args.y[k] = args.bias == nullptr ? T(0) : args.bias[k % layer.out_features];
     return Status::kOk;
   }
   const KernelSet<T>& kernels = current_kernels<T>();
@@ -46,16 +47,31 @@ Status dense_out(const DenseOutArgs<T>& args) {
   return good ? Status::kOk : Status::kOutOfMemory;
 }
 
+namespace {
+
+template <class T>
+void clear(const DenseGradients<T>& of) {
+  const DenseLayer<T>& layer = of.layer;
+  if (of.z != nullptr) std::memset(of.z, 0, sizeof(T) * layer.rows * layer.in_features);
+  if (of.grad_weight != nullptr)
+    std::memset(of.grad_weight, 0, sizeof(T) * layer.out_features * layer.columns());
+}
+
+}  // namespace
+
 template <class T>
 Status dense_in_weight(const DenseInWeightArgs<T>& args) {
-  const DenseLayer<T>& layer = args.layer;
+  const DenseLayer<T>& layer = args.main.layer;
   const int64_t numbers = layer.out_features * layer.columns();
+  const int64_t base_numbers = args.has_base ? layer.out_features * args.base.layer.columns() : 0;
   if (is_empty(layer)) {
-    if (args.z != nullptr) std::memset(args.z, 0, sizeof(T) * layer.rows * layer.in_features);
-    if (args.grad_weight != nullptr) std::memset(args.grad_weight, 0, sizeof(T) * numbers);
+    clear(args.main);
+    if (args.has_base) clear(args.base);
     return Status::kOk;
   }
-  if (args.grad_weight != nullptr) prefer_large_pages(args.grad_weight, sizeof(T) * numbers);
+  T* const grad = args.main.grad_weight;
+  T* const base_grad = args.has_base ? args.base.grad_weight : nullptr;
+  if (grad != nullptr) prefer_large_pages(grad, sizeof(T) * numbers);
   const KernelSet<T>& kernels = current_kernels<T>();
   const double lanes = kernels.vector_bytes / sizeof(T);
   const int threads =
@@ -69,37 +85,46 @@ Status dense_in_weight(const DenseInWeightArgs<T>& args) {
   const int64_t tile = kernels.dense_rows;
   const int64_t tiles = (layer.rows + tile - 1) / tile;
   const int64_t stride = tiles * tile;
-  const bool reduce = args.grad_weight != nullptr && row_parts > 1;
-  const int64_t shared = stride * layer.out_features + (reduce ? row_parts * numbers : 0);
+  const bool reduce = row_parts > 1;
+  const int64_t shared =
+      stride * layer.out_features + (reduce ? row_parts * (numbers + base_numbers) : 0);
   T* const u = static_cast<T*>(thread_scratch(sizeof(T) * shared, 1));
   if (u == nullptr) return Status::kOutOfMemory;
   T* const partials = u + stride * layer.out_features;
-  parallel_for(std::min<int64_t>(threads, tiles), threads, [&](int64_t n) {
-    const int64_t parts = std::min<int64_t>(threads, tiles);
-    const int64_t begin = tiles * n / parts * tile, end = tiles * (n + 1) / parts * tile;
+  T* const base_partials = partials + row_parts * numbers;
+  const int64_t copies = std::min<int64_t>(threads, tiles);
+  parallel_for(copies, threads, [&](int64_t n) {
+    const int64_t begin = tiles * n / copies * tile, end = tiles * (n + 1) / copies * tile;
     kernels.dense_columns(args.u + begin * args.u_row_stride, args.u_row_stride, args.u_col_stride,
                           std::min(layer.rows, end) - begin, layer.out_features, u + begin, stride);
     return true;
   });
   const bool good = parallel_for(in_parts * row_parts, threads, [&](int64_t n) {
     const int64_t row_part = n / in_parts, in_part = n % in_parts;
-    T* grad = args.grad_weight;
-    if (reduce) grad = partials + row_part * numbers;
-    return kernels.dense_in_weight(args, u, stride, tiles * row_part / row_parts * tile,
-                                   std::min(layer.rows, tiles * (row_part + 1) / row_parts * tile),
-                                   layer.in_features * in_part / in_parts,
-                                   layer.in_features * (in_part + 1) / in_parts, grad);
+    const int64_t row_begin = tiles * row_part / row_parts * tile;
+    const int64_t row_end = std::min(layer.rows, tiles * (row_part + 1) / row_parts * tile);
+    const int64_t in_begin = layer.in_features * in_part / in_parts;
+    const int64_t in_end = layer.in_features * (in_part + 1) / in_parts;
+    const auto share = [&](const DenseGradients<T>& of, T* partial) {
+      T* const into = reduce && of.grad_weight != nullptr ? partial : of.grad_weight;
+      return kernels.dense_in_weight(of, u, stride, row_begin, row_end, in_begin, in_end, into);
+    };
+    return share(args.main, partials + row_part * numbers) &&
+           (!args.has_base || share(args.base, base_partials + row_part * base_numbers));
   });
   if (!good) return Status::kOutOfMemory;
-  if (reduce)
+  const auto add_up = [&](const T* parts, int64_t count, T* into) {
     parallel_for(threads, threads, [&](int64_t n) {
-      for (int64_t k = numbers * n / threads; k < numbers * (n + 1) / threads; ++k) {
-        T sum = partials[k];
-        for (int64_t part = 1; part < row_parts; ++part) sum += partials[part * numbers + k];
-        args.grad_weight[k] = sum;
+      for (int64_t k = count * n / threads; k < count * (n + 1) / threads; ++k) {
+        T sum = parts[k];
+        for (int64_t part = 1; part < row_parts; ++part) sum += parts[part * count + k];
+        into[k] = sum;
       }
       return true;
     });
+  };
+  if (reduce && grad != nullptr) add_up(partials, numbers, grad);
+  if (reduce && base_grad != nullptr) add_up(base_partials, base_numbers, base_grad);
   return Status::kOk;
 }
 

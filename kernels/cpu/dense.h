@@ -27,22 +27,36 @@ struct DenseLayer {
 };
 
 // y[r,o] = sum_i v[r,i] sum_g W[o,i,g] b_g^(d)(x[r,i])                       (docs/math.md, eq. 5)
+//
+// With a base, a layer of the same rows and outputs on inputs of its own, y is the sum of both and
+// of a bias.
 template <class T>
 struct DenseOutArgs {
   DenseLayer<T> layer;
   int derivative;
   T* y;  // [rows, out_features], contiguous
+  bool has_base;
+  DenseLayer<T> base;
+  const T* bias;  // [out_features]; null means zeros
 };
 
 // z and S of docs/math.md, eq. 6 and 7; one that is null is not computed.
 template <class T>
-struct DenseInWeightArgs {
+struct DenseGradients {
   DenseLayer<T> layer;
   int derivative_in, derivative_weight;
-  const T* u;  // [rows, out_features], any strides
-  int64_t u_row_stride, u_col_stride;
   T* z;            // [rows, in_features], contiguous
   T* grad_weight;  // as weight
+};
+
+// Those of a layer, and of its base where it has one, from the same u.
+template <class T>
+struct DenseInWeightArgs {
+  DenseGradients<T> main;
+  const T* u;  // [rows, out_features], any strides
+  int64_t u_row_stride, u_col_stride;
+  bool has_base;
+  DenseGradients<T> base;
 };
 
 template <class T>

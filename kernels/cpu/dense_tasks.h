@@ -28,24 +28,24 @@ struct DenseTasks {
 
   static bool out(const DenseOutArgs<T>& args, int64_t row_begin, int64_t row_end) {
     const DenseLayer<T>& layer = args.layer;
-    const int64_t most = inputs_of(layer, kOutColumns);
-    const int64_t numbers = kRows * (most * (layer.num_basis + 2) + layer.out_features);
+    int64_t most = inputs_of(layer, kOutColumns), columns = most * layer.num_basis;
+    if (args.has_base) {
+      most = std::max(most, inputs_of(args.base, kOutColumns));
+      columns = std::max(columns, inputs_of(args.base, kOutColumns) * args.base.num_basis);
+    }
+    const int64_t numbers = kRows * (2 * most + columns + layer.out_features);
     T* memory = static_cast<T*>(thread_scratch(sizeof(T) * numbers));
     if (memory == nullptr) return false;
-    T* const x = memory;
-    T* const v = x + most * kRows;
-    T* const phi = v + most * kRows;
-    T* const y = phi + most * layer.num_basis * kRows;
+    const OutMemory at{memory, memory + most * kRows, memory + 2 * most * kRows,
+                       memory + (2 * most + columns) * kRows};
     for (int64_t r = row_begin; r < row_end; r += kRows) {
       const int64_t count = std::min(kRows, row_end - r);
-      for (int64_t i = 0; i < layer.in_features; i += most) {
-        const int64_t inputs = std::min(most, layer.in_features - i);
-        evaluate(layer, r, count, i, inputs, args.derivative, phi, 0, nullptr, x, v, kRows);
-        Tiles::products({phi, kRows, layer.weight + i * layer.num_basis, layer.columns(), 1,
-                         inputs * layer.num_basis, layer.out_features, i > 0, y, kRows},
-                        count);
-      }
-      transpose(y, kRows, static_cast<int>(layer.out_features), static_cast<int>(count),
+      if (args.bias != nullptr)
+        for (int64_t o = 0; o < layer.out_features; ++o)
+          std::fill_n(at.y + o * kRows, kRows, args.bias[o]);
+      add_rows(layer, args.derivative, r, count, args.bias != nullptr, at);
+      if (args.has_base) add_rows(args.base, args.derivative, r, count, true, at);
+      transpose(at.y, kRows, static_cast<int>(layer.out_features), static_cast<int>(count),
                 args.y + r * layer.out_features, layer.out_features);
     }
     return true;
@@ -53,7 +53,7 @@ struct DenseTasks {
 
   // z and S of some inputs from some rows, a whole number of tiles from the first. `u` is
   // [out_features, u_stride], rows beyond the last zero; `grad` as the weights.
-  static bool in_weight(const DenseInWeightArgs<T>& args, const T* u, int64_t u_stride,
+  static bool in_weight(const DenseGradients<T>& args, const T* u, int64_t u_stride,
                         int64_t row_begin, int64_t row_end, int64_t in_begin, int64_t in_end,
                         T* grad) {
     const DenseLayer<T>& layer = args.layer;
@@ -101,6 +101,23 @@ struct DenseTasks {
   }
 
  private:
+  struct OutMemory {
+    T *x, *v, *phi, *y;
+  };
+
+  // y[o, :] (+)= the layer at a tile of rows.
+  static void add_rows(const DenseLayer<T>& layer, int derivative, int64_t r, int64_t count,
+                       bool add, const OutMemory& at) {
+    const int64_t most = inputs_of(layer, kOutColumns);
+    for (int64_t i = 0; i < layer.in_features; i += most) {
+      const int64_t inputs = std::min(most, layer.in_features - i);
+      evaluate(layer, r, count, i, inputs, derivative, at.phi, 0, nullptr, at.x, at.v, kRows);
+      Tiles::products({at.phi, kRows, layer.weight + i * layer.num_basis, layer.columns(), 1,
+                       inputs * layer.num_basis, layer.out_features, add || i > 0, at.y, kRows},
+                      count);
+    }
+  }
+
   static void evaluate(const DenseLayer<T>& layer, int64_t r, int64_t count, int64_t i,
                        int64_t inputs, int first, T* at_first, int second, T* at_second, T* x, T* v,
                        int64_t stride) {
