@@ -84,7 +84,8 @@ Status dense_in_weight(const DenseInWeightArgs<T>& args) {
       std::max<int64_t>(1, std::min(threads / in_parts, layer.rows / kFewestRows));
   const int64_t tile = kernels.dense_rows;
   const int64_t tiles = (layer.rows + tile - 1) / tile;
-  const int64_t stride = tiles * tile;
+  // a vector more: outputs a multiple of 4 KB apart would share the same few lines of L1
+  const int64_t stride = tiles * tile + static_cast<int64_t>(lanes);
   const bool reduce = row_parts > 1;
   const int64_t shared =
       stride * layer.out_features + (reduce ? row_parts * (numbers + base_numbers) : 0);

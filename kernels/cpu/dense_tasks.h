@@ -18,6 +18,8 @@ struct DenseTasks {
   // Functions of a few inputs at a chunk of rows stay in L2, twice: with and without derivative.
   static constexpr int64_t kInColumns = 64;
   static constexpr int64_t kChunk = 512;
+  // a vector more: functions a multiple of 2 KB apart would share lines of L1
+  static constexpr int64_t kStride = kChunk + Tiles::kLanes;
 
   static int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
@@ -60,14 +62,14 @@ struct DenseTasks {
     const int64_t most = inputs_of(layer, kInColumns), outputs = layer.out_features;
     const int64_t most_columns = most * layer.num_basis;
     const int64_t numbers =
-        kChunk * 2 * (most + most_columns) + most_columns * (kRows + outputs) + most * kRows;
+        kStride * 2 * (most + most_columns) + most_columns * (kRows + outputs) + most * kRows;
     T* memory = static_cast<T*>(thread_scratch(sizeof(T) * numbers));
     if (memory == nullptr) return false;
     T* const x = memory;
-    T* const v = x + most * kChunk;
-    T* const phi = v + most * kChunk;
-    T* const slope = phi + most_columns * kChunk;
-    T* const product = slope + most_columns * kChunk;
+    T* const v = x + most * kStride;
+    T* const phi = v + most * kStride;
+    T* const slope = phi + most_columns * kStride;
+    T* const product = slope + most_columns * kStride;
     T* const weight = product + most_columns * kRows;
     T* const z = weight + most_columns * outputs;
     for (int64_t i = in_begin; i < in_end; i += most) {
@@ -82,9 +84,9 @@ struct DenseTasks {
         const int64_t whole = round_up(count, Tiles::kLanes);
         evaluate(layer, r, count, i, inputs, args.derivative_weight,
                  grad == nullptr ? nullptr : phi, args.derivative_in,
-                 args.z == nullptr ? nullptr : slope, x, v, kChunk);
+                 args.z == nullptr ? nullptr : slope, x, v, kStride);
         if (grad != nullptr)
-          Tiles::inner_products(u + r, u_stride, outputs, phi, kChunk, columns, whole,
+          Tiles::inner_products(u + r, u_stride, outputs, phi, kStride, columns, whole,
                                 r > row_begin, grad + i * layer.num_basis, layer.columns());
         for (int64_t p = 0; args.z != nullptr && p < count; p += kRows) {
           Tiles::products(
@@ -143,7 +145,7 @@ struct DenseTasks {
       for (int64_t r = 0; r < kRows; r += Tiles::kLanes) {
         typename X::V sum{};
         for (int64_t g = n * layer.num_basis; g < (n + 1) * layer.num_basis; ++g)
-          sum += X::load(product + g * kRows + r) * X::load(slope + g * kChunk + r);
+          sum += X::load(product + g * kRows + r) * X::load(slope + g * kStride + r);
         X::store(z + n * kRows + r, sum);
       }
   }
