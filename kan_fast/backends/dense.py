@@ -1,10 +1,8 @@
 """The contractions of dense families: values of a block of inputs, then a product of torch's.
 
-A family whose functions are all active has nothing to skip: its contractions are matrix products
-as large as those of the same-parameter MLP, and the library's products run at the speed of the
-machine. The values never exist as a whole: a block of a few megabytes is evaluated into memory
-that is still in the cache when the product reads it, and again in the backward
-(docs/decisions/0007).
+For a GPU, whose library multiplies at the speed of the machine. The values never exist as a whole:
+a block of a few megabytes is evaluated into memory that is still in the cache when the product
+reads it, and again in the backward (docs/decisions/0007).
 """
 
 from __future__ import annotations

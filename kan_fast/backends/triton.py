@@ -13,7 +13,8 @@ from torch import Tensor
 
 from kan_fast import machine
 from kan_fast.autograd import Out
-from kan_fast.backends import triton_gram
+from kan_fast.backends import triton_dense, triton_gram
+from kan_fast.backends.dense import DenseKernels
 from kan_fast.backends.triton_arguments import jit, on_device
 from kan_fast.backends.triton_launch import TritonKernels
 from kan_fast.spec import MAX_SPLINE_ORDER, BasisSpec, Problem
@@ -78,6 +79,16 @@ def kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> TritonK
     if weight.dtype in _HALF:
         return _kernels(_HALF[weight.dtype], None)
     return _kernels(float32_products(), None)
+
+
+@functools.cache
+def _dense(dtype: torch.dtype | None) -> DenseKernels:
+    return DenseKernels(triton_dense, dtype)
+
+
+def dense_kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> DenseKernels:
+    """The contractions of dense families; torch's products have the precision asked of torch."""
+    return _dense(product_dtype if product_dtype in _HALF else None)
 
 
 def gram(

@@ -18,7 +18,7 @@ def jit() -> SimpleNamespace:
     """The kernels; Triton is imported with the first layer that runs on it, and not before."""
     import triton.language as tl
 
-    from kan_fast._triton_jit import contract_in_weight, contract_out, gather, gram
+    from kan_fast._triton_jit import contract_in_weight, contract_out, dense, gather, gram
 
     return SimpleNamespace(
         **{
@@ -27,6 +27,8 @@ def jit() -> SimpleNamespace:
                 contract_out.contract_out,
                 contract_in_weight.contract_in_weight,
                 contract_in_weight.unfold,
+                dense.dense_values,
+                dense.dense_fold,
                 gather.pack,
                 gather.gather_out,
                 gather.gather_in,
