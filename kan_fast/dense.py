@@ -40,7 +40,7 @@ def gaussian_rbf_linear(
 
     Source: Li, Kolmogorov-Arnold Networks are Radial Basis Function Networks, arXiv:2405.06721.
     """
-    if not (width > 0 and math.isfinite(width)):
+    if not 0 < width < float("inf"):
         raise ValueError(f"gaussian_rbf_linear: width must be above 0 and finite, got {width}")
     num_basis = weight.shape[-1] if weight.dim() else 0
     if centers.shape != (num_basis,):
