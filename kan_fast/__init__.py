@@ -1,10 +1,13 @@
 """kan_fast: Kolmogorov-Arnold Networks at the speed of an MLP, exactly."""
 
+from kan_fast import convert
 from kan_fast.accelerate import Report, accelerate, explain, report, restore
 from kan_fast.chebyshev import ChebyshevKANLinear
 from kan_fast.dense import chebyshev_linear, gaussian_rbf_linear
+from kan_fast.edges import coefficients
 from kan_fast.errors import (
     BackendUnavailable,
+    ConversionError,
     DerivativeError,
     DtypeError,
     GridError,
@@ -15,6 +18,7 @@ from kan_fast.gaussian import GaussianKANLinear
 from kan_fast.layers import KANLinear
 from kan_fast.lazy import LazyKANLinear
 from kan_fast.model import KAN
+from kan_fast.plot import plot
 from kan_fast.version import __version__
 from kan_fast.zero_code import install, uninstall
 
@@ -22,6 +26,7 @@ __all__ = [
     "KAN",
     "BackendUnavailable",
     "ChebyshevKANLinear",
+    "ConversionError",
     "DerivativeError",
     "DtypeError",
     "GaussianKANLinear",
@@ -33,10 +38,13 @@ __all__ = [
     "__version__",
     "accelerate",
     "chebyshev_linear",
+    "coefficients",
+    "convert",
     "explain",
     "gaussian_rbf_linear",
     "install",
     "kan_linear",
+    "plot",
     "report",
     "restore",
     "uninstall",

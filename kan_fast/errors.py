@@ -25,6 +25,10 @@ class GridError(ValueError):
     """Knots, a grid range or the data of a grid update are unusable; nothing was changed."""
 
 
+class ConversionError(ValueError):
+    """A layer or checkpoint has what the other format cannot express; nothing was converted."""
+
+
 def check_derivative(derivative: int) -> None:
     """Raises DerivativeError where no kernel has that derivative of the basis."""
     if derivative > MAX_DERIVATIVE:
