@@ -19,6 +19,7 @@ from kan_fast.layers import KANLinear
 from kan_fast.lazy import LazyKANLinear
 from kan_fast.model import KAN
 from kan_fast.plot import plot
+from kan_fast.shared_grids import shared_grids
 from kan_fast.version import __version__
 from kan_fast.zero_code import install, uninstall
 
@@ -47,6 +48,7 @@ __all__ = [
     "plot",
     "report",
     "restore",
+    "shared_grids",
     "uninstall",
 ]
 

@@ -7,7 +7,8 @@ would break several of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, TypeVar
@@ -17,11 +18,20 @@ from torch import Tensor, nn
 
 from kan_fast import envs
 from kan_fast.adapters import adapter_of
+from kan_fast.chebyshev import ChebyshevKANLinear
 from kan_fast.dispatch import FLAG, dispatch
 from kan_fast.functional import plan_for
+from kan_fast.gaussian import GaussianKANLinear
 from kan_fast.layers import KANLinear
 
 M = TypeVar("M", bound=nn.Module)
+
+#: layers that run our kernels by themselves, and what the planner wants to know of each
+_OURS: dict[type[nn.Module], Callable[[Any], tuple[Tensor, int]]] = {
+    KANLinear: lambda m: (m.spline_weight, m.spline_order),
+    GaussianKANLinear: lambda m: (m.spline_linear.weight, 0),
+    ChebyshevKANLinear: lambda m: (m.weight, 0),
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +86,9 @@ def accelerate(model: M, *, strict: bool = False) -> M:
     Returns:
         The same model.
 
+    Warns:
+        UserWarning: once a call, with every KAN layer that is left alone and why.
+
     Raises:
         RuntimeError: with `strict`, when a layer was left alone; nothing is changed then.
     """
@@ -83,17 +96,20 @@ def accelerate(model: M, *, strict: bool = False) -> M:
         raise TypeError(
             f"kan_fast.accelerate: model must be a torch.nn.Module, got {type(model).__name__}"
         )
-    chosen, skipped = [], []
+    chosen, names, skipped = [], [], []
     for name, module, adapter in _candidates(model):
         reason = "KAN_FAST_DISABLE is set" if envs.DISABLE else None
         if FLAG not in module.__dict__:
             reason = reason or adapter.why_not(module)
         if reason is None:
             chosen.append((module, adapter))
+            names.append(LayerReport(name, adapter.kind, "recognised"))
         else:
             skipped.append(LayerReport(name, adapter.kind, reason))
     if strict and skipped:
         raise RuntimeError(f"{Report((), tuple(skipped))}; pass strict=False to leave them alone")
+    if skipped:
+        warnings.warn(str(Report(tuple(names), tuple(skipped))), UserWarning, stacklevel=2)
     for module, adapter in chosen:
         dispatch(type(module), adapter)
         module.__dict__[FLAG] = adapter.kind
@@ -111,7 +127,7 @@ def report(model: nn.Module) -> Report:
     """Which KAN layers of a model are accelerated, and why the others are not; prints `N of M`."""
     accelerated, skipped = [], []
     for name, module in model.named_modules():
-        if isinstance(module, KANLinear):
+        if isinstance(module, tuple(_OURS)):
             accelerated.append(LayerReport(name, "kan_fast", "runs our kernels by itself"))
     for name, module, adapter in _candidates(model):
         if FLAG in module.__dict__:
@@ -137,7 +153,8 @@ def explain(model: nn.Module, x: Tensor) -> str:
     def note(name: str, module: Any, adapter: ModuleType | None, given: Tensor) -> None:
         if adapter is None:
             size = f"{module.in_features} -> {module.out_features}"
-            weight, order = module.spline_weight, module.spline_order
+            of = next(f for cls, f in _OURS.items() if isinstance(module, cls))
+            weight, order = of(module)
         else:
             size = adapter.describe(module)
             weight, order = adapter.weight_and_order(module)
@@ -153,7 +170,7 @@ def explain(model: nn.Module, x: Tensor) -> str:
         lines.extend(f"  not {other}: {reason}" for other, reason in plan.refusals)
 
     names = {m: n or "(root)" for n, m in model.named_modules()}
-    layers = [(m, None) for m in names if isinstance(m, KANLinear)]
+    layers = [(m, None) for m in names if isinstance(m, tuple(_OURS))]
     layers += [(m, adapter) for _, m, adapter in _candidates(model)]
     hooks = [
         layer.register_forward_pre_hook(lambda m, args, a=adapter: note(names[m], m, a, args[0]))

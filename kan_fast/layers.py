@@ -14,6 +14,7 @@ from kan_fast.errors import DtypeError, GridError, ShapeError
 from kan_fast.functional import kan_linear
 from kan_fast.reference import bspline_basis
 from kan_fast.regularization import edge_penalty, l1_and_entropy
+from kan_fast.shared_grids import of_all_processes
 from kan_fast.spec import MAX_SPLINE_ORDER
 
 
@@ -173,7 +174,8 @@ class KANLinear(nn.Module):
         function changes whenever `enable_standalone_scale_spline` is on; here it does not.
 
         Args:
-            x: `[..., in_features]`, finite, at least grid_size + spline_order rows.
+            x: `[..., in_features]`, finite, at least grid_size + spline_order rows; inside
+                `kan_fast.shared_grids()` all processes together.
             margin: room on each side of the data, in units of x.
             robust: take any data with one finite number in each column: other numbers are left
                 out, ties do not collapse intervals, and splines stay what they were where there is
@@ -194,6 +196,7 @@ class KANLinear(nn.Module):
         # half precision cannot place knots: work in float32 at least, round at the end
         rows = x.reshape(math.prod(x.shape[:-1]), self.in_features)
         rows = rows.to(torch.promote_types(self.grid.dtype, torch.float32))
+        rows = of_all_processes(rows)
         grids.check_data(rows, self.num_basis, robust)
         place, fit = (
             (grids.robust_knots, grids.robust_refit)

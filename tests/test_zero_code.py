@@ -195,6 +195,18 @@ def test_copies_and_checkpoints(installed, tmp_path: Path) -> None:
     assert set(layer.state_dict()) == set(VendoredKANLinear(3, 4).state_dict())
 
 
+def test_the_speedup_is_printed(tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text("import sys, time\ntime.sleep(0.2)\nprint(sys.argv[1:])\n")
+    done = python("-m", "kan_fast", "--compare", str(script), "a", "b")
+    assert done.returncode == 0 and done.stdout == "['a', 'b']\n"
+    assert re.search(r"0\.2\d s as it is, 0\.2\d s accelerated: [01]\.\d times", done.stderr)
+    # a script that fails as it is has nothing to compare with
+    script.write_text("raise SystemExit(3)\n")
+    done = python("-m", "kan_fast", "--compare", str(script))
+    assert done.returncode == 3 and "times as fast" not in done.stderr
+
+
 def test_the_notebook_extension() -> None:
     kan_fast.load_ipython_extension(None)
     try:

@@ -9,7 +9,9 @@ Interface and semantics: pykan 0.2.8.
 
 from __future__ import annotations
 
+import functools
 import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -102,6 +104,8 @@ def run(module: Any, x: Tensor, original: Callable[[], Tensor]) -> Tensor:
     activations = [_activation(module, layer) for layer in module.act_fun]
     regular = all(pykan_grid.regular(layer.grid) for layer in module.act_fun)
     if not regular or None in activations:
+        what = "a base function that no kernel has" if regular else "knots that coincide"
+        _warn_once(describe(module), what)
         return _without_idle_symbols(module, original)
     x = x[:, module.input_id.long()]
     if x.shape[1] != module.width_in[0]:
@@ -129,6 +133,15 @@ def run(module: Any, x: Tensor, original: Callable[[], Tensor]) -> Tensor:
     for name, found in attributes(kept).items():
         setattr(module, name, found if kept else [])
     return x
+
+
+@functools.cache
+def _warn_once(size: str, what: str) -> None:
+    warnings.warn(
+        f"kan_fast: the pykan model {size} runs its own forward while it has {what}",
+        UserWarning,
+        stacklevel=4,
+    )
 
 
 def _activation(module: Any, layer: Any) -> str | None:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from kan_fast.grid import least_norm_fit, refined_inner_knots, refit
+from kan_fast.shared_grids import of_all_processes
 
 
 def regular(knots: Tensor) -> bool:
@@ -85,6 +86,7 @@ def _fit_with_pykan_basis(
 
 def update_layer(layer: Any, original: Callable, x: Tensor, mode: str = "sample") -> None:
     """`KANLayer.update_grid_from_samples`."""
+    x = of_all_processes(x)
     if not _usable(x):
         return original(x, mode)
     size = layer.grid.shape[1] - 1 - 2 * layer.k
@@ -97,6 +99,7 @@ def from_parent(
     layer: Any, original: Callable, parent: Any, x: Tensor, mode: str = "sample"
 ) -> None:
     """`KANLayer.initialize_grid_from_parent`."""
+    x = of_all_processes(x)
     if not _usable(x):
         return original(parent, x, mode)
     size = layer.grid.shape[1] - 1 - 2 * layer.k

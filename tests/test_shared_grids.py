@@ -1,0 +1,84 @@
+"""Grids of a data-parallel model stay the same on every rank."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+import socket
+import sys
+
+import pytest
+import torch
+
+import kan_fast
+
+PYKAN = os.environ.get("KAN_FAST_PYKAN")
+
+
+def _models() -> dict[str, torch.nn.Module]:
+    torch.manual_seed(0)
+    found = {"kan_fast": kan_fast.KAN([3, 4, 2])}
+    if PYKAN:
+        sys.path.append(PYKAN)
+        import kan
+
+        model = kan.KAN([3, 4, 2], auto_save=False)
+        found["pykan"] = kan_fast.accelerate(model, strict=True)
+    return found
+
+
+def _data() -> torch.Tensor:
+    return torch.randn(150, 3, generator=torch.Generator().manual_seed(1))
+
+
+def _update(model: torch.nn.Module, x: torch.Tensor) -> None:
+    if hasattr(model, "act_fun"):
+        model.update_grid_from_samples(x)
+    else:
+        model(x, update_grid=True)
+
+
+def _rank(rank: int, port: int, results) -> None:
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+    torch.set_num_threads(1)
+    # shares of different sizes
+    share = _data()[:100] if rank == 0 else _data()[100:]
+    found = {}
+    for name, model in _models().items():
+        with kan_fast.shared_grids():
+            _update(model, share)
+        found[name] = [t.detach().numpy() for t in model.state_dict().values()]
+    results.put((rank, found))
+    torch.distributed.barrier()
+    torch.distributed.destroy_process_group()
+
+
+def test_ranks_agree_with_one_another_and_with_one_process() -> None:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    context = multiprocessing.get_context("spawn")
+    results = context.Queue()
+    workers = [context.Process(target=_rank, args=(r, port, results)) for r in (0, 1)]
+    for w in workers:
+        w.start()
+    found = dict(results.get(timeout=180) for _ in workers)
+    for w in workers:
+        w.join(60)
+        assert w.exitcode == 0
+    for name, model in _models().items():
+        alone = copy.deepcopy(model)
+        _update(alone, _data())
+        for a, b, c in zip(
+            found[0][name], found[1][name], alone.state_dict().values(), strict=True
+        ):
+            assert (a == b).all()
+            torch.testing.assert_close(torch.from_numpy(a), c, rtol=1e-3, atol=1e-3)
+
+
+def test_without_processes_it_says_so() -> None:
+    with pytest.raises(RuntimeError, match="must be initialised"):
+        with kan_fast.shared_grids():
+            pass
