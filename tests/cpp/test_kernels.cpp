@@ -5,6 +5,7 @@
 #include <random>
 #include <vector>
 
+#include "dense.h"
 #include "entry.h"
 #include "gram.h"
 #include "kan_fast/activation.h"
@@ -130,6 +131,108 @@ void test_gram() {
     }
 }
 
+// The function g of a dense family, or its derivative.
+double dense_value(Family family, double x, int g, double center, double width, bool slope) {
+  if (family == Family::kChebyshev)
+    return slope ? g * std::sin(g * std::acos(x)) / std::sqrt(1 - x * x)
+                 : std::cos(g * std::acos(x));
+  if (family == Family::kActivation) {
+    const double s = 1 / (1 + std::exp(-x));
+    return slope ? s + x * s * (1 - s) : x * s;
+  }
+  const double s = (x - center) / width;
+  return std::exp(-s * s) * (slope ? -2 * s / width : 1);
+}
+
+// A dense layer and a base branch beside it, against plain loops.
+template <class T>
+void compare_dense(Family family, int rows, int in, int out, int num_basis, double tolerance) {
+  std::mt19937 random(rows * 7 + in);
+  std::uniform_real_distribution<double> uniform(-0.9, 0.9);
+  auto fill = [&](size_t n) {
+    std::vector<T> values(n);
+    for (T& v : values) v = static_cast<T>(uniform(random));
+    return values;
+  };
+  const std::vector<T> x = fill(rows * in), base_x = fill(rows * in), u = fill(rows * out);
+  const std::vector<T> weight = fill(out * in * num_basis), base = fill(out * in);
+  const std::vector<T> bias = fill(out), centers = fill(num_basis);
+  const int silu = static_cast<int>(Activation::kSilu);
+  const DenseLayer<T> layer{rows,
+                            in,
+                            out,
+                            static_cast<int>(family),
+                            num_basis,
+                            silu,
+                            0.7,
+                            centers.data(),
+                            x.data(),
+                            in,
+                            1,
+                            nullptr,
+                            0,
+                            0,
+                            weight.data()};
+  const DenseLayer<T> beside{rows,
+                             in,
+                             out,
+                             static_cast<int>(Family::kActivation),
+                             1,
+                             silu,
+                             1,
+                             nullptr,
+                             base_x.data(),
+                             in,
+                             1,
+                             nullptr,
+                             0,
+                             0,
+                             base.data()};
+  std::vector<T> y(rows * out), z(rows * in), grad(weight.size());
+  std::vector<T> base_z(rows * in), base_grad(base.size());
+  if (dense_out<T>({layer, 0, y.data(), true, beside, bias.data()}) != Status::kOk) ++failures;
+  if (dense_in_weight<T>({{layer, 1, 0, z.data(), grad.data()},
+                          u.data(),
+                          out,
+                          1,
+                          true,
+                          {beside, 1, 0, base_z.data(), base_grad.data()}}) != Status::kOk)
+    ++failures;
+  std::vector<double> wanted_grad(weight.size()), wanted_base(base.size());
+  for (int r = 0; r < rows; ++r) {
+    std::vector<double> wanted_y(bias.begin(), bias.end());
+    for (int i = 0; i < in; ++i) {
+      double wanted_z = 0, wanted_base_z = 0;
+      for (int o = 0; o < out; ++o) {
+        const double cotangent = u[r * out + o];
+        for (int g = 0; g < num_basis; ++g) {
+          const size_t at = (size_t(o) * in + i) * num_basis + g;
+          const double value = dense_value(family, x[r * in + i], g, centers[g], 0.7, false);
+          wanted_y[o] += weight[at] * value;
+          wanted_grad[at] += cotangent * value;
+          wanted_z +=
+              cotangent * weight[at] * dense_value(family, x[r * in + i], g, centers[g], 0.7, true);
+        }
+        const double at = base_x[r * in + i];
+        const double value = dense_value(Family::kActivation, at, 0, 0, 1, false);
+        wanted_y[o] += base[o * in + i] * value;
+        wanted_base[o * in + i] += cotangent * value;
+        wanted_base_z +=
+            cotangent * base[o * in + i] * dense_value(Family::kActivation, at, 0, 0, 1, true);
+      }
+      const double scale = out * num_basis * num_basis;
+      expect_near("dense z", z[r * in + i], wanted_z, scale, tolerance);
+      expect_near("dense base z", base_z[r * in + i], wanted_base_z, scale, tolerance);
+    }
+    for (int o = 0; o < out; ++o)
+      expect_near("dense y", y[r * out + o], wanted_y[o], in * num_basis, tolerance);
+  }
+  for (size_t n = 0; n < grad.size(); ++n)
+    expect_near("dense S", grad[n], wanted_grad[n], rows, tolerance);
+  for (size_t n = 0; n < base_grad.size(); ++n)
+    expect_near("dense base S", base_grad[n], wanted_base[n], rows, tolerance);
+}
+
 void test_location() {
   const float knots[] = {0.f, 1.f, 1.f, 2.f, 4.f};
   const float x[] = {-0.1f, 0.f, 0.5f, 1.f, 1.9f, 2.f, 3.9f, 4.f, NAN, INFINITY};
@@ -153,11 +256,16 @@ void test_bad_knots() {
 int main() {
   test_location();
   test_bad_knots();
-  test_gram();
   int sets = 0;
   for (const char* isa : {"baseline", "avx2", "avx512"}) {
     if (!set_isa(isa)) continue;  // this CPU or build lacks it
     ++sets;
+    test_gram();
+    for (const Family family : {Family::kGaussianRbf, Family::kChebyshev}) {
+      compare_dense<float>(family, 1, 1, 1, 1, 3e-6);
+      compare_dense<float>(family, 70, 17, 13, 8, 3e-6);
+      compare_dense<double>(family, 530, 3, 5, 9, 1e-12);
+    }
     for (int order = 0; order <= kMaxOrder; ++order) {
       compare<double>(33, 3, 5, 4, order, 1e-12);
       compare<float>(70, 2, 1, 5, order, 3e-6);
