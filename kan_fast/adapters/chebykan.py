@@ -25,6 +25,10 @@ kind = "ChebyKAN"
 #: with ours
 KNOWN_SOURCES: dict[str, str] = {"9da434c934bde563": "with the recurrence, as in deep-kan 0.0.4"}
 
+#: coefficients have inputs first, and turning them takes as long as the layer where they are many
+#: and rows are few: above so many numbers, with fewer rows, a layer's own code is as fast
+_MANY_NUMBERS, _FEW_ROWS = 2**22, 512
+
 _PLAIN_ATTRIBUTES = frozenset("inputdim outdim degree cheby_coeffs arange".split())
 
 
@@ -79,6 +83,10 @@ def takes(module: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
         and args[0].is_floating_point()
         # a compiler fuses the layer's own operators
         and not torch.compiler.is_compiling()
+        and not (
+            module.cheby_coeffs.numel() > _MANY_NUMBERS
+            and args[0].numel() < _FEW_ROWS * module.inputdim
+        )
         and has_kernel(args[0], *weight_and_order(module))
     )
 
