@@ -108,7 +108,7 @@ def accelerate(model: M, *, strict: bool = False) -> M:
             skipped.append(LayerReport(name, adapter.kind, reason))
     if strict and skipped:
         raise RuntimeError(f"{Report((), tuple(skipped))}; pass strict=False to leave them alone")
-    if skipped:
+    if skipped and not envs.DISABLE:
         warnings.warn(str(Report(tuple(names), tuple(skipped))), UserWarning, stacklevel=2)
     for module, adapter in chosen:
         dispatch(type(module), adapter)

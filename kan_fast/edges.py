@@ -94,7 +94,7 @@ def edges_of(module: nn.Module) -> Edges | None:
         weight = _wide(m.spline_linear.weight)
         norm = getattr(m, "layernorm", None)
         return Edges(
-            weight.view(weight.shape[0], -1, centers.shape[0]),
+            weight.reshape(len(weight), weight.shape[1] // len(centers), len(centers)),
             lambda x: reference.gaussian_rbf_basis(x, centers, m.rbf.denominator),
             (lambda x: x) if norm is None else _normalised(norm),
         )

@@ -95,7 +95,8 @@ def gaussian_layer(layer: Any, x: Tensor) -> Tensor:
     """The layer on `x`, for ours and for fast-kan's, whose attributes have the same names."""
     centers = layer.rbf.grid
     weight = layer.spline_linear.weight
-    weight = weight.view(weight.shape[0], -1, centers.shape[0])
+    out_features, columns = weight.shape
+    weight = weight.reshape(out_features, columns // centers.shape[0], centers.shape[0])
     normed = x if getattr(layer, "layernorm", None) is None else layer.layernorm(x)
     base = getattr(layer, "base_linear", None)
     width = layer.rbf.denominator

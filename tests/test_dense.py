@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+import torch.nn.utils.prune
 from torch import Tensor
 
 import kan_fast
@@ -274,6 +275,18 @@ def test_gaussian_layers(options: dict) -> None:
     again = kan_fast.GaussianKANLinear(6, 5, dtype=torch.float64, **options)
     again.load_state_dict(layer.state_dict())
     torch.testing.assert_close(again(x), found[0][0])
+
+
+def test_layers_without_outputs_or_with_pruned_weights() -> None:
+    x = torch.randn(4, 3)
+    assert kan_fast.GaussianKANLinear(3, 0)(x).shape == (4, 0)
+    assert kan_fast.ChebyshevKANLinear(0, 2)(x[:, :0]).eq(0).all()
+    layer = kan_fast.GaussianKANLinear(3, 2)
+    torch.nn.utils.prune.l1_unstructured(layer.spline_linear, "weight", amount=0.5)
+    zeros = layer.spline_linear.weight == 0
+    assert zeros.sum() == zeros.numel() // 2
+    layer(x).sum().backward()
+    assert layer.spline_linear.weight_orig.grad[zeros].eq(0).all()
 
 
 def test_chebyshev_layers() -> None:

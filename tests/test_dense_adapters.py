@@ -152,6 +152,28 @@ def test_calls_that_ask_for_something_else_run_the_layer_s_own_code() -> None:
     assert torch.equal(fast(x, use_layernorm=False), plain(x, use_layernorm=False))
 
 
+@pytest.mark.parametrize("name", ["fast-kan", "ChebyKAN"])
+def test_a_compiled_layer_runs_its_own_operators(name: str) -> None:
+    plain, fast = pair(LAYERS[name])
+    x = torch.randn(5, 6)
+    compiled = torch.compile(fast, fullgraph=True)
+    torch.testing.assert_close(compiled(x), plain(x), rtol=1e-4, atol=1e-5)
+
+
+def test_few_rows_of_a_large_chebykan_layer_run_its_own_code(monkeypatch) -> None:
+    from kan_fast.adapters import chebykan
+
+    fast = kan_fast.accelerate(ChebyKANLayer(600, 1800, 3), strict=True)
+    ours = []
+    run = chebykan.run
+    monkeypatch.setattr(chebykan, "run", lambda *args: ours.append(run(*args)) or ours[-1])
+    few, many = torch.randn(4, 600), torch.randn(512, 600)
+    fast(few)
+    assert not ours
+    fast(many)
+    assert len(ours) == 1
+
+
 def test_edited_layers_are_left_alone() -> None:
     class Scaled(FastKANLayer):
         def forward(self, x, use_layernorm=True):
