@@ -60,9 +60,8 @@ struct KernelSet {
                         int64_t inputs, T* to, int64_t to_stride);
   bool (*dense_out)(const DenseOutArgs<T>&, int64_t row_begin, int64_t row_end);
   // `u` is [out_features, u_stride], made by dense_columns
-  bool (*dense_in_weight)(const DenseGradients<T>&, const T* u, int64_t u_stride,
-                          int64_t row_begin, int64_t row_end, int64_t in_begin, int64_t in_end,
-                          T* grad);
+  bool (*dense_in_weight)(const DenseGradients<T>&, const T* u, int64_t u_stride, int64_t row_begin,
+                          int64_t row_end, int64_t in_begin, int64_t in_end, T* grad);
 };
 
 // Those of the instruction set in use.
