@@ -114,10 +114,7 @@ def main() -> None:
     parser.add_argument("--only", choices=CASES, help="one case")
     args, info = options.start(parser)
     rows = []
-    for name, case in CASES.items():
-        if args.only not in (None, name):
-            continue
-        torch.manual_seed(0)
+    for name, case in options.selected(CASES, args.only):
         entrants = case()
         base, *others = entrants
         times = timing.interleaved(entrants, args.seconds, base)

@@ -35,9 +35,7 @@ def main() -> None:
     parser.add_argument("--family", choices=("gaussian", "chebyshev"))
     args, info = options.start(parser)
     rows = []
-    for shape, (count, widths) in SHAPES.items():
-        if args.only not in (None, shape):
-            continue
+    for shape, (count, widths) in options.selected(SHAPES, args.only):
         for family, models in peers.dense_models(widths, NUM_BASIS, args.compiled).items():
             if args.family not in (None, family):
                 continue

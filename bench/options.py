@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 import machine_info
 import torch
+
+T = TypeVar("T")
 
 
 def parser(description: str, seconds: float) -> argparse.ArgumentParser:
@@ -30,6 +34,14 @@ def start(options: argparse.ArgumentParser) -> tuple[argparse.Namespace, dict]:
     print(json.dumps(info))
     torch.manual_seed(0)
     return args, info
+
+
+def selected(cases: Mapping[str, T], only: str | None) -> Iterator[tuple[str, T]]:
+    """All cases, or the one that was asked for, each with the same seed."""
+    for name, case in cases.items():
+        if only in (None, name):
+            torch.manual_seed(0)
+            yield name, case
 
 
 def save(args: argparse.Namespace, result: dict) -> None:

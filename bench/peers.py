@@ -143,15 +143,15 @@ def dense_models(
 ) -> dict[str, dict[str, nn.Module]]:
     """By family: the same-parameter MLP, our layers and the peer's as it is, accelerated and
     compiled."""
-    # one more parameter an edge than functions: fast-kan's base branch
+    # one more parameter an edge: fast-kan's base branch, the constant of the polynomials
     families = {
-        "gaussian": (kan_fast.GaussianKANLinear, {"num_basis": num_basis}, num_basis),
-        "chebyshev": (kan_fast.ChebyshevKANLinear, {"degree": num_basis}, num_basis),
+        "gaussian": (kan_fast.GaussianKANLinear, {"num_basis": num_basis}),
+        "chebyshev": (kan_fast.ChebyshevKANLinear, {"degree": num_basis}),
     }
     found = {}
-    for family, (layer, options, extra) in families.items():
+    for family, (layer, options) in families.items():
         makers = {
-            "mlp": lambda extra=extra: mlp(same_parameter_widths(widths, extra, 0)),
+            "mlp": lambda: mlp(same_parameter_widths(widths, num_basis, 0)),
             "kan_fast": lambda layer=layer, options=options: stack(layer, widths, **options),
         }
         peer = dense_peer(family)

@@ -117,10 +117,7 @@ def main() -> None:
     parser.add_argument("--only", choices=CASES, help="one case")
     args, info = options.start(parser)
     rows = []
-    for name, case in CASES.items():
-        if args.only not in (None, name):
-            continue
-        torch.manual_seed(0)
+    for name, case in options.selected(CASES, args.only):
         times = timing.interleaved(case(), args.seconds, "pykan")
         row = {
             "case": name,

@@ -45,3 +45,8 @@ def known_activation(
         return _FUNCTIONS.get(activation, activation)
     except TypeError:  # unhashable callables
         return activation
+
+
+def module_of(activation: str) -> type[nn.Module] | None:
+    """The class whose modules `known_activation` knows by that name, if there is one."""
+    return next((cls for cls, name in _MODULES.items() if name == activation), None)

@@ -17,8 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kan_fast.activations import known_activation
-from kan_fast.adapters import chebykan, efficient_kan, fast_kan, pykan, pykan_layer
+from kan_fast.activations import known_activation, module_of
+from kan_fast.adapters import (
+    chebykan,
+    efficient_kan,
+    fast_kan,
+    pykan,
+    pykan_grid,
+    pykan_layer,
+)
 from kan_fast.chebyshev import ChebyshevKANLinear
 from kan_fast.convert_checkpoint import state_dict
 from kan_fast.errors import ConversionError
@@ -55,15 +62,13 @@ def _read(layer: Any) -> _Splines:
             layer.base_weight, layer.spline_order, known_activation(layer.base_activation),
         )  # fmt: skip
     if pykan_layer.is_candidate(layer):
-        if not bool((layer.grid[:, 1:] > layer.grid[:, :-1]).all()):
+        if not pykan_grid.regular(layer.grid):
             raise ConversionError(
                 "convert: knots of a pykan layer coincide, and its functions are not the usual "
                 "splines there; move them apart or update its grid with other data"
             )
-        return _Splines(
-            layer.grid, layer.coef.transpose(0, 1), (layer.scale_sp * layer.mask).t(),
-            (layer.scale_base * layer.mask).t(), layer.k, known_activation(layer.base_fun),
-        )  # fmt: skip
+        activation = known_activation(layer.base_fun)
+        return _Splines(layer.grid, *pykan_layer.weights(layer), layer.k, activation)
     raise ConversionError(
         "convert: expected a spline layer of kan_fast, efficient-kan or pykan, got "
         f"{type(layer).__name__}"
@@ -95,9 +100,8 @@ def _read_pykan(model: Any) -> list[_Splines]:
             )
         splines = _read(layer)
         scale = (model.node_scale[n] * model.subnode_scale[n]).unsqueeze(1)
-        activation = splines.activation
-        if getattr(model, "base_fun_name", None) == "zero":
-            activation = "zero"  # a lambda of pykan's own
+        # what no kernel knows stays the callable that it is
+        activation = pykan.activation_of(model, layer) or splines.activation
         found.append(
             _Splines(
                 splines.grid,
@@ -124,15 +128,6 @@ def _chain(model: nn.Module) -> list[nn.Module]:
     return layers
 
 
-_ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "silu": nn.SiLU,
-    "identity": nn.Identity,
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "tanh": nn.Tanh,
-}
-
-
 class _Zero(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x * 0
@@ -141,7 +136,7 @@ class _Zero(nn.Module):
 def _factory(activation: Any) -> Callable[[], Any]:
     """What a layer calls to get its base activation."""
     if isinstance(activation, str):
-        return _ACTIVATIONS.get(activation, _Zero)
+        return module_of(activation) or _Zero
     return lambda: activation
 
 

@@ -87,8 +87,7 @@ def edges_of(module: nn.Module) -> Edges | None:
             m.grid, m.spline_weight, scaler, m.base_weight, m.spline_order, m.base_activation
         )
     if pykan_layer.is_candidate(m):
-        scale, base = (m.scale_sp * m.mask).t(), (m.scale_base * m.mask).t()
-        return _splines(m.grid, m.coef.transpose(0, 1), scale, base, m.k, m.base_fun)
+        return _splines(m.grid, *pykan_layer.weights(m), m.k, m.base_fun)
     if isinstance(m, GaussianKANLinear) or fast_kan.is_candidate(m):
         centers = _wide(m.rbf.grid)
         weight = _wide(m.spline_linear.weight)

@@ -16,8 +16,8 @@ from torch.autograd import Function
 from kan_fast import reference
 from kan_fast.autograd import Weight
 from kan_fast.backends import BACKENDS
-from kan_fast.errors import DerivativeError
 from kan_fast.functional import plan_for
+from kan_fast.no_derivative import without_derivative
 from kan_fast.spec import BasisSpec
 
 
@@ -63,23 +63,10 @@ def _by_torch(
     return torch.stack(found).sum(0) if cotangent is None else torch.cat(found).to(x.dtype)
 
 
-class _Final(Function):
-    """A gradient that cannot be differentiated again, and says so.
-
-    torch's `once_differentiable` looks at the incoming gradient alone: a second derivative with
-    respect to x would be dropped without a word.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, *_depends_on: Tensor) -> Tensor:
-        return gradient.clone()
-
-    @staticmethod
-    def backward(ctx: Any, u: Tensor) -> Any:
-        raise DerivativeError(
-            "kan_fast: statistics of edge functions have first derivatives only, and a second one "
-            "was asked for; compute the penalty outside create_graph=True"
-        )
+_FIRST_ONLY = (
+    "kan_fast: statistics of edge functions have first derivatives only, and a second one was "
+    "asked for; compute the penalty outside create_graph=True"
+)
 
 
 class _Gram(Function):
@@ -101,7 +88,7 @@ class _Gram(Function):
             else:
                 ways = ((1, 0), (0, 1))
                 grad = sum(_call(x, (first, second), ctx.basis, d, wide) for d in ways)
-        return _Final.apply(grad, x, cotangent), None, None, None
+        return without_derivative(grad, _FIRST_ONLY, x, cotangent), None, None, None
 
 
 def gram(x: Tensor, knots: Tensor, basis: BasisSpec, other_knots: Tensor | None = None) -> Tensor:
@@ -182,7 +169,7 @@ class _MeanSize(Function):
                 slope = reference.features(rows, knots, ctx.basis, 1)
                 grad_x.append(torch.einsum("roi,oig,rig->ri", sign, weight, slope))
         gradients = (torch.cat(grad_x), grad_weight)
-        grad_x, grad_weight = (_Final.apply(g, x, weight, u) for g in gradients)
+        grad_x, grad_weight = (without_derivative(g, _FIRST_ONLY, x, weight, u) for g in gradients)
         return grad_x, None, grad_weight, None
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-import multiprocessing
 import os
-import socket
 import sys
 
 import pytest
 import torch
+from ranks import on_two_ranks
 
 import kan_fast
 
@@ -39,10 +38,7 @@ def _update(model: torch.nn.Module, x: torch.Tensor) -> None:
         model(x, update_grid=True)
 
 
-def _rank(rank: int, port: int, results) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
-    torch.set_num_threads(1)
+def _updated(rank: int) -> dict:
     # shares of different sizes
     share = _data()[:100] if rank == 0 else _data()[100:]
     found = {}
@@ -50,24 +46,11 @@ def _rank(rank: int, port: int, results) -> None:
         with kan_fast.shared_grids():
             _update(model, share)
         found[name] = [t.detach().numpy() for t in model.state_dict().values()]
-    results.put((rank, found))
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    return found
 
 
 def test_ranks_agree_with_one_another_and_with_one_process() -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    workers = [context.Process(target=_rank, args=(r, port, results)) for r in (0, 1)]
-    for w in workers:
-        w.start()
-    found = dict(results.get(timeout=180) for _ in workers)
-    for w in workers:
-        w.join(60)
-        assert w.exitcode == 0
+    found = on_two_ranks(_updated)
     for name, model in _models().items():
         alone = copy.deepcopy(model)
         _update(alone, _data())

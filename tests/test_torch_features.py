@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
-import socket
 
 import pytest
 import torch
 from cases import make_case
+from ranks import on_two_ranks
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
@@ -193,33 +192,16 @@ def test_meta_tensors_have_shapes() -> None:
     assert layer(torch.rand(5, 4)).isfinite().all()
 
 
-def _train(rank: int, port: int, results) -> None:
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.distributed.init_process_group("gloo", rank=rank, world_size=2)
+def _trained(rank: int) -> list:
     torch.manual_seed(0)
-    torch.set_num_threads(1)
     model = nn.parallel.DistributedDataParallel(kan_fast.KAN([3, 5, 2]))
     x = torch.rand(8, 3)[rank * 4 : rank * 4 + 4]
     model(x).square().mean().backward()
-    if rank == 0:
-        results.put([p.grad.numpy() for p in model.parameters()])
-    torch.distributed.barrier()
-    torch.distributed.destroy_process_group()
+    return [p.grad.numpy() for p in model.parameters()]
 
 
 def test_ddp_over_gloo_averages_gradients() -> None:
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    context = multiprocessing.get_context("spawn")
-    results = context.Queue()
-    workers = [context.Process(target=_train, args=(r, port, results)) for r in (0, 1)]
-    for w in workers:
-        w.start()
-    found = results.get(timeout=120)
-    for w in workers:
-        w.join(60)
-        assert w.exitcode == 0
+    found = on_two_ranks(_trained)[0]
     torch.manual_seed(0)
     model = kan_fast.KAN([3, 5, 2])
     model(torch.rand(8, 3)).square().mean().backward()

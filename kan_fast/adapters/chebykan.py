@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast import reference
+from kan_fast.adapters.calls import only_tensor
 from kan_fast.adapters.self_check import differs
 from kan_fast.adapters.source import fingerprint, side_effects
 from kan_fast.chebyshev import ChebyshevKANLinear
@@ -76,19 +77,14 @@ def why_not(module: Any) -> str | None:
 
 def takes(module: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
     """Whether a call is one that `run` knows, on an input that a kernel runs."""
-    return (
-        len(args) == 1
-        and not kwargs
-        and isinstance(args[0], Tensor)
-        and args[0].is_floating_point()
-        # a compiler fuses the layer's own operators
-        and not torch.compiler.is_compiling()
-        and not (
-            module.cheby_coeffs.numel() > _MANY_NUMBERS
-            and args[0].numel() < _FEW_ROWS * module.inputdim
-        )
-        and has_kernel(args[0], *weight_and_order(module))
-    )
+    x = only_tensor(args, kwargs)
+    # a compiler fuses the layer's own operators
+    if x is None or torch.compiler.is_compiling():
+        return False
+    few_rows = x.numel() < _FEW_ROWS * module.inputdim
+    if few_rows and module.cheby_coeffs.numel() > _MANY_NUMBERS:
+        return False
+    return has_kernel(x, *weight_and_order(module))
 
 
 def run(module: Any, x: Tensor, original: Callable[[], Tensor] | None = None) -> Tensor:

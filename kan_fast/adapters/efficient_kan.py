@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from kan_fast import layers, reference
 from kan_fast.activations import known_activation
+from kan_fast.adapters.calls import only_tensor
 from kan_fast.adapters.self_check import differs
 from kan_fast.adapters.source import fingerprint, side_effects
 from kan_fast.functional import has_kernel, kan_linear
@@ -127,12 +128,8 @@ def weight_and_order(module: Any) -> tuple[Tensor, int]:
 
 def takes(module: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
     """Whether a call is one that `run` knows, on an input that a kernel runs."""
-    if len(args) != 1 or kwargs:
-        return False
-    x = args[0]
-    return (
-        isinstance(x, Tensor) and x.is_floating_point() and has_kernel(x, *weight_and_order(module))
-    )
+    x = only_tensor(args, kwargs)
+    return x is not None and has_kernel(x, *weight_and_order(module))
 
 
 def run(module: Any, x: Tensor, original: Callable[[], Tensor] | None = None) -> Tensor:

@@ -101,7 +101,7 @@ def takes(module: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
 
 def run(module: Any, x: Tensor, original: Callable[[], Tensor]) -> Tensor:
     """The model on `x`, `original` being the call of its own forward."""
-    activations = [_activation(module, layer) for layer in module.act_fun]
+    activations = [activation_of(module, layer) for layer in module.act_fun]
     regular = all(pykan_grid.regular(layer.grid) for layer in module.act_fun)
     if not regular or None in activations:
         what = "a base function that no kernel has" if regular else "knots that coincide"
@@ -144,7 +144,7 @@ def _warn_once(size: str, what: str) -> None:
     )
 
 
-def _activation(module: Any, layer: Any) -> str | None:
+def activation_of(module: Any, layer: Any) -> str | None:
     """The kernels' name of a layer's base function; None where they do not know it."""
     known = known_activation(layer.base_fun)
     if isinstance(known, str):

@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function
 
 from kan_fast import reference
-from kan_fast.errors import DerivativeError
 from kan_fast.gram import edge_statistics
+from kan_fast.no_derivative import without_derivative
 from kan_fast.spec import BasisSpec
 
 
@@ -48,19 +47,10 @@ class LazyList(Sequence):
         return list, ([t.detach() for t in self],)
 
 
-class _Stale(Function):
-    """The identity; its gradient would belong to parameters that are no more."""
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, *_depends_on: Tensor) -> Tensor:
-        return value.clone()
-
-    @staticmethod
-    def backward(ctx: Any, u: Tensor) -> Any:
-        raise DerivativeError(
-            "kan_fast: a statistic of activations was read after the parameters of its layer had "
-            "changed, so it has no gradient; read it before the optimizer's step"
-        )
+_STALE = (
+    "kan_fast: a statistic of activations was read after the parameters of its layer had changed, "
+    "so it has no gradient; read it before the optimizer's step"
+)
 
 
 class LayerActivations:
@@ -115,7 +105,7 @@ class LayerActivations:
             weight = weight_of(self._live if self._same else self._kept)
             features = reference.features(self._x, self._knots, self._basis)
             found = torch.einsum("rig,oig->roi", features[..., : weight.shape[-1]], weight)
-            return found if self._same else _Stale.apply(found, *self._live)
+            return found if self._same else without_derivative(found, _STALE, *self._live)
 
     @property
     def _same(self) -> bool:
@@ -152,7 +142,7 @@ class LayerActivations:
             found = (numerical, both, self._x.std(0) + 0.1)
             if same:
                 return found
-            return tuple(_Stale.apply(t, *self._live) for t in found)
+            return tuple(without_derivative(t, _STALE, *self._live) for t in found)
 
     def _deviation(self, weight: Tensor) -> Tensor:
         rows = self._x.shape[0]

@@ -17,6 +17,7 @@ from torch.utils._pytree import tree_map
 
 from kan_fast.activations import known_activation
 from kan_fast.adapters import pykan_grid
+from kan_fast.adapters.calls import only_tensor
 from kan_fast.adapters.pykan_activations import LayerActivations
 from kan_fast.adapters.source import fingerprint
 from kan_fast.functional import has_kernel, kan_linear
@@ -92,17 +93,11 @@ def why_not(module: Any) -> str | None:
 
 def takes(module: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
     """Whether a call is one that `run` knows, on an input that a kernel runs."""
-    if len(args) != 1 or kwargs:
+    x = only_tensor(args, kwargs)
+    if x is None or torch.compiler.is_compiling() or x.dtype != module.coef.dtype:
         return False
-    (x,) = args
-    return (
-        isinstance(x, Tensor)
-        and x.dim() == 2
-        and x.shape[1] == module.coef.shape[0]
-        and x.dtype == module.coef.dtype
-        and has_kernel(x, *weight_and_order(module))
-        and not torch.compiler.is_compiling()
-    )
+    fits = x.dim() == 2 and x.shape[1] == module.coef.shape[0]
+    return fits and has_kernel(x, *weight_and_order(module))
 
 
 def run(module: Any, x: Tensor, original: Callable[[], tuple]) -> tuple:
@@ -116,11 +111,16 @@ def run(module: Any, x: Tensor, original: Callable[[], tuple]) -> tuple:
 
 
 def sum_of_edges(layer: Any, x: Tensor, activation: str) -> Tensor:
-    """sum_i mask (scale_base base(x_i) + scale_sp spline(x_i)); pykan keeps inputs first."""
+    """sum_i mask (scale_base base(x_i) + scale_sp spline(x_i))."""
     return kan_linear(
-        x, layer.grid, layer.coef.transpose(0, 1), (layer.scale_sp * layer.mask).t(),
-        (layer.scale_base * layer.mask).t(), spline_order=layer.k, base_activation=activation,
-    )  # fmt: skip
+        x, layer.grid, *weights(layer), spline_order=layer.k, base_activation=activation
+    )
+
+
+def weights(layer: Any) -> tuple[Tensor, Tensor, Tensor]:
+    """spline_weight, spline_scaler and base_weight of `kan_linear`; pykan keeps inputs first."""
+    mask = layer.mask
+    return layer.coef.transpose(0, 1), (layer.scale_sp * mask).t(), (layer.scale_base * mask).t()
 
 
 class LazyTensor:

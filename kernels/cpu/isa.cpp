@@ -1,5 +1,7 @@
 // The kernels of one instruction set. Built once per set, with KAN_ISA naming it; the compiler
 // flags decide how wide a vector is.
+#include <type_traits>
+
 #include "contract_in_weight.h"
 #include "contract_out.h"
 #include "dense_tasks.h"
@@ -85,12 +87,13 @@ bool run_unfold(const UnfoldTask<T>& task) {
   return ContractInWeight<T, kWidest, 1>::unfold(task);
 }
 
-template <class T>
-bool run_few_rows(const OutTask<T>& task) {
-  switch (task.args->layer.table.order) {
+// body(order) with the order as a constant.
+template <class Body>
+auto for_order(int order, const Body& body) {
+  switch (order) {
 #define KAN_ORDER(ORDER) \
   case ORDER:            \
-    return FewRows<T, kWidest, ORDER + 1>::run(task);
+    return body(std::integral_constant<int, ORDER>{});
     KAN_ORDER(0)
     KAN_ORDER(1)
     KAN_ORDER(2)
@@ -105,22 +108,16 @@ bool run_few_rows(const OutTask<T>& task) {
 }
 
 template <class T>
+bool run_few_rows(const OutTask<T>& task) {
+  return for_order(task.args->layer.table.order, [&](auto order) {
+    return FewRows<T, kWidest, decltype(order)::value + 1>::run(task);
+  });
+}
+
+template <class T>
 void run_gram(const GramArgs<T>& args, int64_t input, int* offset) {
-  switch (args.a.order) {
-#define KAN_ORDER(ORDER) \
-  case ORDER:            \
-    return GramRows<T, ORDER + 1>::run(args, input, offset);
-    KAN_ORDER(0)
-    KAN_ORDER(1)
-    KAN_ORDER(2)
-    KAN_ORDER(3)
-    KAN_ORDER(4)
-    KAN_ORDER(5)
-    KAN_ORDER(6)
-    default:
-      KAN_ORDER(7)
-#undef KAN_ORDER
-  }
+  for_order(args.a.order,
+            [&](auto order) { GramRows<T, decltype(order)::value + 1>::run(args, input, offset); });
 }
 
 template <class T>

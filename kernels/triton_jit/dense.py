@@ -28,6 +28,24 @@ def _gaussian(x, centers, g, INV_WIDTH: tl.constexpr, DERIVATIVE: tl.constexpr):
 
 
 @triton.jit
+def _constant_polynomial(t, DERIVATIVE: tl.constexpr):
+    """Derivatives 0..DERIVATIVE of T_0 = 1."""
+    found = (t * 0 + 1,)
+    for _ in tl.static_range(DERIVATIVE):
+        found = found + (t * 0,)
+    return found
+
+
+@triton.jit
+def _linear_polynomial(t, DERIVATIVE: tl.constexpr):
+    """Derivatives 0..DERIVATIVE of T_1 = t."""
+    found = (t,)
+    for d in tl.static_range(1, DERIVATIVE + 1):
+        found = found + (t * 0 + (1 if d == 1 else 0),)
+    return found
+
+
+@triton.jit
 def _chebyshev_step(t, at, before, lower, ORDER: tl.constexpr):
     """T_{n+1}^(d) = 2 t T_n^(d) + 2 d T_n^(d-1) - T_{n-1}^(d)."""
     return 2 * t * at - before + 2 * ORDER * lower
@@ -64,11 +82,8 @@ def dense_values(
         factor = tl.load(v + r * v_row + i * v_column, mask=real, other=0.0)
     place = phi + r * phi_row + i * NUM_BASIS
     if FAMILY == CHEBYSHEV:
-        before = (at * 0 + 1,)
-        now = (at,)
-        for d in tl.static_range(1, DERIVATIVE + 1):
-            before = before + (at * 0,)
-            now = now + (at * 0 + (1 if d == 1 else 0),)
+        before = _constant_polynomial(at, DERIVATIVE)
+        now = _linear_polynomial(at, DERIVATIVE)
         for g in tl.static_range(NUM_BASIS):
             tl.store(place + g, (before[DERIVATIVE] * factor).to(phi.dtype.element_ty), mask=real)
             following = _next_value(at, now, before, DERIVATIVE)
@@ -102,11 +117,8 @@ def dense_fold(
     place = phi + r * phi_row + i * NUM_BASIS
     found = at * 0
     if FAMILY == CHEBYSHEV:
-        before = (at * 0 + 1,)
-        now = (at,)
-        for d in tl.static_range(1, DERIVATIVE + 1):
-            before = before + (at * 0,)
-            now = now + (at * 0 + (1 if d == 1 else 0),)
+        before = _constant_polynomial(at, DERIVATIVE)
+        now = _linear_polynomial(at, DERIVATIVE)
         for g in tl.static_range(NUM_BASIS):
             cotangent = tl.load(place + g, mask=real, other=0.0).to(at.dtype)
             found += cotangent * before[DERIVATIVE]
