@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import statistics
 import time
 from collections.abc import Callable
@@ -29,7 +30,13 @@ def forward(model: torch.nn.Module, x: torch.Tensor) -> None:
 def interleaved(
     entrants: dict[str, Callable[[], None]], seconds: float, base: str
 ) -> dict[str, list[float]]:
-    """Seconds of each run of each entrant; entry n of every list is from round n."""
+    """Seconds of each run of each entrant; entry n of every list is from round n.
+
+    Every round has its own order: whoever always came after the largest would always find its
+    caches cold.
+    """
+    order = list(entrants.items())
+    shuffle = random.Random(0).shuffle
     for run in entrants.values():
         for _ in range(3):
             run()
@@ -37,7 +44,8 @@ def interleaved(
     # at least this many rounds, however slow an entrant is
     fewest = 11
     while len(times[base]) < fewest or sum(map(sum, times.values())) < seconds * len(times):
-        for name, run in entrants.items():
+        shuffle(order)
+        for name, run in order:
             start = time.perf_counter()
             run()
             times[name].append(time.perf_counter() - start)

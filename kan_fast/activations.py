@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from kan_fast.hooks import has_hooks
+
 _MODULES: dict[type[nn.Module], str] = {
     nn.SiLU: "silu",
     nn.Identity: "identity",
@@ -34,9 +36,7 @@ def known_activation(
     """
     name = _MODULES.get(type(activation))
     if name is not None:
-        if activation._forward_hooks or activation._forward_pre_hooks:
-            return activation
-        if activation._backward_hooks or activation._backward_pre_hooks:
+        if has_hooks(activation):
             return activation
         if name == "gelu" and activation.approximate != "none":
             return activation

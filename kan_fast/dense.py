@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from kan_fast import reference
 from kan_fast.autograd import Out
 from kan_fast.backends import BACKENDS
-from kan_fast.dense_base import OutWithBase
+from kan_fast.dense_base import LayerWithBase, Parts
 from kan_fast.errors import DtypeError, ShapeError
 from kan_fast.functional import autocast_enabled, plain, plan_for
 from kan_fast.spec import ACTIVATIONS, DenseBasis
@@ -95,32 +95,43 @@ def activation_linear(
     return _dense_linear("activation_linear", x, None, weight.unsqueeze(-1), basis, backend)
 
 
-def gaussian_rbf_linear_with_base(
-    x: Tensor, centers: Tensor, weight: Tensor, width: float, base_x: Tensor, base: nn.Linear,
-    activation: str,
+def gaussian_rbf_layer(
+    x: Tensor, centers: Tensor, weight: Tensor, width: float, norm: nn.LayerNorm | None,
+    base: nn.Linear | None, activation: str,
 ) -> Tensor:  # fmt: skip
-    """`gaussian_rbf_linear(x, ...) + base(activation(base_x))`, one kernel call where that can be.
+    """`gaussian_rbf_linear(norm(x), ...) + base(activation(x))`, one kernel call where that can be.
 
     Args:
-        x, base_x: `[..., in_features]`: normalised and raw inputs, for instance.
-        base: its weight `[out_features, in_features]` and bias are used.
+        x: `[..., in_features]`.
+        norm: a normalisation of the last dimension; None for none.
+        base: its weight `[out_features, in_features]` and bias are used; None for none.
         activation: a name, as in `activation_linear`.
     """
     if plain(x.device.type) and x.dtype in (torch.float32, torch.float64):
-        chosen = plan_for(x, weight, 0).backend
-        fused = getattr(BACKENDS[chosen], "dense_with_base", None)
-        tensors = (centers, weight, base_x, base.weight, base.bias)
-        if fused is not None and all(t is None or t.dtype is x.dtype for t in tensors):
-            rows = math.prod(x.shape[:-1])
-            flat = (x.reshape(rows, x.shape[-1]), base_x.reshape(rows, x.shape[-1]))
-            basis = DenseBasis("gaussian_rbf", centers.shape[0], float(width))
-            base_basis = DenseBasis("activation", 1, activation=activation)
-            y = OutWithBase.apply(
-                flat[0], centers, weight, flat[1], base.weight, base.bias, basis, base_basis, fused
+        kernels = getattr(BACKENDS[plan_for(x, weight, 0).backend], "dense_with_base", None)
+        tensors = [centers, weight]
+        base_weight = bias = norm_weight = norm_bias = eps = None
+        if base is not None:
+            base_weight, bias = base.weight, base.bias
+        if norm is not None:
+            norm_weight, norm_bias, eps = norm.weight, norm.bias, norm.eps
+        tensors = (centers, weight, base_weight, bias, norm_weight, norm_bias)
+        if kernels is not None and all(t is None or t.dtype is x.dtype for t in tensors):
+            rows = x if x.dim() == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
+            parts = Parts(
+                DenseBasis("gaussian_rbf", centers.shape[0], float(width)),
+                None if base is None else activation,
+                eps,
+                kernels,
+            )
+            y = LayerWithBase.apply(
+                rows, centers, weight, None, base_weight, bias, norm_weight, norm_bias, parts
             )
             return y if x.dim() == 2 else y.reshape(*x.shape[:-1], weight.shape[0])
-    y = gaussian_rbf_linear(x, centers, weight, width)
-    y = y + activation_linear(base_x, base.weight, activation)
+    y = gaussian_rbf_linear(x if norm is None else norm(x), centers, weight, width)
+    if base is None:
+        return y
+    y = y + activation_linear(x, base.weight, activation)
     return y if base.bias is None else y + base.bias.to(y.dtype)
 
 

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kan_fast.activations import known_activation
-from kan_fast.dense import gaussian_rbf_linear, gaussian_rbf_linear_with_base
+from kan_fast.dense import gaussian_rbf_layer, gaussian_rbf_linear
 from kan_fast.errors import ShapeError
+from kan_fast.hooks import has_global_hooks, has_hooks
 
 
 class _Centers(nn.Module):
@@ -96,13 +97,20 @@ def gaussian_layer(layer: Any, x: Tensor) -> Tensor:
     centers = layer.rbf.grid
     weight = layer.spline_linear.weight
     out_features, columns = weight.shape
-    weight = weight.reshape(out_features, columns // centers.shape[0], centers.shape[0])
-    normed = x if getattr(layer, "layernorm", None) is None else layer.layernorm(x)
-    base = getattr(layer, "base_linear", None)
+    in_features = columns // centers.shape[0]
+    weight = weight.reshape(out_features, in_features, centers.shape[0])
     width = layer.rbf.denominator
-    if base is None:
-        return gaussian_rbf_linear(normed, centers, weight, width)
-    activation = known_activation(layer.base_activation)
-    if isinstance(activation, str) and not (base._forward_hooks or base._forward_pre_hooks):
-        return gaussian_rbf_linear_with_base(normed, centers, weight, width, x, base, activation)
-    return gaussian_rbf_linear(normed, centers, weight, width) + base(layer.base_activation(x))
+    norm = getattr(layer, "layernorm", None)
+    base = getattr(layer, "base_linear", None)
+    activation = "zero" if base is None else known_activation(layer.base_activation)
+    if isinstance(activation, str) and x.dim() and x.shape[-1] == in_features:
+        if _is_plain(norm, nn.LayerNorm) and _is_plain(base, nn.Linear) and not has_global_hooks():
+            if norm is None or norm.normalized_shape == (in_features,):
+                return gaussian_rbf_layer(x, centers, weight, width, norm, base, activation)
+    y = gaussian_rbf_linear(x if norm is None else norm(x), centers, weight, width)
+    return y if base is None else y + base(layer.base_activation(x))
+
+
+def _is_plain(module: nn.Module | None, cls: type[nn.Module]) -> bool:
+    """Whether it is what torch calls so, and nobody watches it."""
+    return module is None or (type(module) is cls and not has_hooks(module))

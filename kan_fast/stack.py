@@ -18,6 +18,7 @@ from kan_fast.autograd import Out
 from kan_fast.backends import BACKENDS, packed
 from kan_fast.checks import fits
 from kan_fast.functional import basis_of, plain, plan_for
+from kan_fast.hooks import has_global_hooks, has_hooks
 from kan_fast.kernels import Kernels
 from kan_fast.layers import KANLinear
 from kan_fast.spec import BasisSpec
@@ -121,7 +122,7 @@ def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
     """
     if x.dim() != 2 or x.dtype not in (torch.float32, torch.float64):
         return None
-    if not plain(x.device.type) or _global_hooks():
+    if not plain(x.device.type) or has_global_hooks():
         return None
     if not torch.is_grad_enabled():
         return _infer(layers, x) if x.shape[0] <= packed.MOST_ROWS else None
@@ -164,7 +165,7 @@ def _infer(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
 def _tensors(layer: torch.nn.Module) -> tuple[Tensor | None, ...] | None:
     """Knots, spline_weight, spline_scaler and base_weight of a plain layer; None for any other."""
     own = layer._parameters
-    if type(layer) is not KANLinear or _hooks(layer) or "spline_weight" not in own:
+    if type(layer) is not KANLinear or has_hooks(layer) or "spline_weight" not in own:
         return None
     return (
         layer._buffers["grid"],
@@ -176,22 +177,3 @@ def _tensors(layer: torch.nn.Module) -> tuple[Tensor | None, ...] | None:
 
 def _activation(layer: KANLinear) -> str | Callable[[Tensor], Tensor]:
     return known_activation(layer._modules.get("base_activation") or layer.base_activation)
-
-
-def _hooks(layer: torch.nn.Module) -> bool:
-    return bool(
-        layer._forward_hooks
-        or layer._forward_pre_hooks
-        or layer._backward_hooks
-        or layer._backward_pre_hooks
-    )
-
-
-def _global_hooks() -> bool:
-    m = torch.nn.modules.module
-    return bool(
-        m._global_forward_hooks
-        or m._global_forward_pre_hooks
-        or m._global_backward_hooks
-        or m._global_backward_pre_hooks
-    )

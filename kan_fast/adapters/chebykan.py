@@ -26,10 +26,6 @@ kind = "ChebyKAN"
 #: with ours
 KNOWN_SOURCES: dict[str, str] = {"9da434c934bde563": "with the recurrence, as in deep-kan 0.0.4"}
 
-#: coefficients have inputs first, and turning them takes as long as the layer where they are many
-#: and rows are few: above so many numbers, with fewer rows, a layer's own code is as fast
-_MANY_NUMBERS, _FEW_ROWS = 2**22, 512
-
 _PLAIN_ATTRIBUTES = frozenset("inputdim outdim degree cheby_coeffs arange".split())
 
 
@@ -81,13 +77,10 @@ def takes(module: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
     # a compiler fuses the layer's own operators
     if x is None or torch.compiler.is_compiling():
         return False
-    few_rows = x.numel() < _FEW_ROWS * module.inputdim
-    if few_rows and module.cheby_coeffs.numel() > _MANY_NUMBERS:
-        return False
     return has_kernel(x, *weight_and_order(module))
 
 
 def run(module: Any, x: Tensor, original: Callable[[], Tensor] | None = None) -> Tensor:
     """The layer through our kernels, `[rows, outdim]` whatever the leading dimensions."""
-    weight = module.cheby_coeffs.transpose(0, 1).contiguous()
+    weight = module.cheby_coeffs.transpose(0, 1)
     return chebyshev_linear(torch.tanh(x.reshape(-1, module.inputdim)), weight)

@@ -52,10 +52,35 @@ namespace {
 template <class T>
 void clear(const DenseGradients<T>& of) {
   const DenseLayer<T>& layer = of.layer;
-  if (of.z != nullptr) std::memset(of.z, 0, sizeof(T) * layer.rows * layer.in_features);
+  if (of.z != nullptr && !of.add) std::memset(of.z, 0, sizeof(T) * layer.rows * layer.in_features);
   if (of.grad_weight != nullptr)
     std::memset(of.grad_weight, 0, sizeof(T) * layer.out_features * layer.columns());
+  if (of.grad_norm != nullptr) std::memset(of.grad_norm, 0, sizeof(T) * 2 * layer.in_features);
 }
+
+// A sum over rows: where it goes, and every part's own memory for it where there are several.
+template <class T>
+struct RowSum {
+  T* into;
+  int64_t numbers;
+  T* parts = nullptr;
+
+  T* part(int64_t n) const {
+    return into == nullptr || parts == nullptr ? into : parts + n * numbers;
+  }
+
+  void add_up(int64_t row_parts, int threads) const {
+    if (into == nullptr || parts == nullptr) return;
+    parallel_for(threads, threads, [&](int64_t n) {
+      for (int64_t k = numbers * n / threads; k < numbers * (n + 1) / threads; ++k) {
+        T sum = parts[k];
+        for (int64_t part = 1; part < row_parts; ++part) sum += parts[part * numbers + k];
+        into[k] = sum;
+      }
+      return true;
+    });
+  }
+};
 
 }  // namespace
 
@@ -63,15 +88,13 @@ template <class T>
 Status dense_in_weight(const DenseInWeightArgs<T>& args) {
   const DenseLayer<T>& layer = args.main.layer;
   const int64_t numbers = layer.out_features * layer.columns();
-  const int64_t base_numbers = args.has_base ? layer.out_features * args.base.layer.columns() : 0;
   if (is_empty(layer)) {
     clear(args.main);
     if (args.has_base) clear(args.base);
     return Status::kOk;
   }
-  T* const grad = args.main.grad_weight;
-  T* const base_grad = args.has_base ? args.base.grad_weight : nullptr;
-  if (grad != nullptr) prefer_large_pages(grad, sizeof(T) * numbers);
+  if (args.main.grad_weight != nullptr)
+    prefer_large_pages(args.main.grad_weight, sizeof(T) * numbers);
   const KernelSet<T>& kernels = current_kernels<T>();
   const double lanes = kernels.vector_bytes / sizeof(T);
   const int threads =
@@ -86,13 +109,23 @@ Status dense_in_weight(const DenseInWeightArgs<T>& args) {
   const int64_t tiles = (layer.rows + tile - 1) / tile;
   // a vector more: outputs a multiple of 4 KB apart would share the same few lines of L1
   const int64_t stride = tiles * tile + static_cast<int64_t>(lanes);
-  const bool reduce = row_parts > 1;
-  const int64_t shared =
-      stride * layer.out_features + (reduce ? row_parts * (numbers + base_numbers) : 0);
-  T* const u = static_cast<T*>(thread_scratch(sizeof(T) * shared, 1));
-  if (u == nullptr) return Status::kOutOfMemory;
-  T* const partials = u + stride * layer.out_features;
-  T* const base_partials = partials + row_parts * numbers;
+  const bool norm = layer.has_norm() && args.main.reads_weights();
+  RowSum<T> sums[] = {
+      {args.main.grad_weight, numbers},
+      {args.main.grad_norm, 2 * layer.in_features},
+      {args.has_base ? args.base.grad_weight : nullptr, layer.out_features * layer.in_features}};
+  int64_t shared = stride * layer.out_features + (norm ? in_parts * 2 * stride : 0);
+  for (const RowSum<T>& sum : sums) shared += row_parts > 1 ? row_parts * sum.numbers : 0;
+  T* memory = static_cast<T*>(thread_scratch(sizeof(T) * shared, 1));
+  if (memory == nullptr) return Status::kOutOfMemory;
+  T* const u = memory;
+  T* const rows = u + stride * layer.out_features;
+  memory = rows + (norm ? in_parts * 2 * stride : 0);
+  for (RowSum<T>& sum : sums) {
+    if (row_parts == 1) break;
+    sum.parts = memory;
+    memory += row_parts * sum.numbers;
+  }
   const int64_t copies = std::min<int64_t>(threads, tiles);
   parallel_for(copies, threads, [&](int64_t n) {
     const int64_t begin = tiles * n / copies * tile, end = tiles * (n + 1) / copies * tile;
@@ -100,32 +133,39 @@ Status dense_in_weight(const DenseInWeightArgs<T>& args) {
                           std::min(layer.rows, end) - begin, layer.out_features, u + begin, stride);
     return true;
   });
-  const bool good = parallel_for(in_parts * row_parts, threads, [&](int64_t n) {
+  const auto share = [&](int64_t n) {
     const int64_t row_part = n / in_parts, in_part = n % in_parts;
-    const int64_t row_begin = tiles * row_part / row_parts * tile;
-    const int64_t row_end = std::min(layer.rows, tiles * (row_part + 1) / row_parts * tile);
-    const int64_t in_begin = layer.in_features * in_part / in_parts;
-    const int64_t in_end = layer.in_features * (in_part + 1) / in_parts;
-    const auto share = [&](const DenseGradients<T>& of, T* partial) {
-      T* const into = reduce && of.grad_weight != nullptr ? partial : of.grad_weight;
-      return kernels.dense_in_weight(of, u, stride, row_begin, row_end, in_begin, in_end, into);
-    };
-    return share(args.main, partials + row_part * numbers) &&
-           (!args.has_base || share(args.base, base_partials + row_part * base_numbers));
-  });
-  if (!good) return Status::kOutOfMemory;
-  const auto add_up = [&](const T* parts, int64_t count, T* into) {
-    parallel_for(threads, threads, [&](int64_t n) {
-      for (int64_t k = count * n / threads; k < count * (n + 1) / threads; ++k) {
-        T sum = parts[k];
-        for (int64_t part = 1; part < row_parts; ++part) sum += parts[part * count + k];
-        into[k] = sum;
-      }
-      return true;
-    });
+    return DenseShare{tiles * row_part / row_parts * tile,
+                      std::min(layer.rows, tiles * (row_part + 1) / row_parts * tile),
+                      layer.in_features * in_part / in_parts,
+                      layer.in_features * (in_part + 1) / in_parts};
   };
-  if (reduce && grad != nullptr) add_up(partials, numbers, grad);
-  if (reduce && base_grad != nullptr) add_up(base_partials, base_numbers, base_grad);
+  const auto main = [&](int64_t n) {
+    const int64_t row_part = n / in_parts;
+    return kernels.dense_in_weight(
+        args.main, u, stride, share(n),
+        {sums[0].part(row_part), sums[1].part(row_part), rows + n % in_parts * 2 * stride, stride});
+  };
+  const auto base = [&](int64_t n) {
+    return !args.has_base ||
+           kernels.dense_in_weight(args.base, u, stride, share(n),
+                                   {sums[2].part(n / in_parts), nullptr, nullptr, 0});
+  };
+  bool good;
+  if (norm) {
+    // the gradient of an input needs sums over all inputs
+    good = parallel_for(in_parts * row_parts, threads, main) &&
+           parallel_for(in_parts * row_parts, threads, [&](int64_t n) {
+             if (args.main.z != nullptr)
+               kernels.dense_norm_input(args.main, share(n), rows, in_parts, stride);
+             return base(n);
+           });
+  } else {
+    good =
+        parallel_for(in_parts * row_parts, threads, [&](int64_t n) { return main(n) && base(n); });
+  }
+  if (!good) return Status::kOutOfMemory;
+  for (const RowSum<T>& sum : sums) sum.add_up(row_parts, threads);
   return Status::kOk;
 }
 

@@ -9,6 +9,20 @@ namespace kan_fast {
 // The last is a family of one: a base branch on inputs of its own.
 enum class Family : int { kGaussianRbf = 0, kChebyshev = 1, kActivation = 2 };
 
+// Inputs of a layer are normalised row by row before its functions see them:
+//
+//   n = (x - mean) rstd,   rstd = 1 / sqrt(variance + eps),   x <- n weight + bias
+template <class T>
+struct RowNorm {
+  const T* weight;  // [in_features]; null means ones
+  const T* bias;    // [in_features]; null means zeros
+  double eps;
+  // [2, stride], mean and rstd, whose stride is rows rounded up to 64: dense_out writes them,
+  // dense_in_weight reads them. Null: nothing is normalised.
+  T* statistics;
+  int64_t stride;
+};
+
 template <class T>
 struct DenseLayer {
   int64_t rows, in_features, out_features;
@@ -21,9 +35,12 @@ struct DenseLayer {
   int64_t x_row_stride, x_col_stride;
   const T* v;  // [rows, in_features], any strides; null means ones
   int64_t v_row_stride, v_col_stride;
-  const T* weight;  // [out_features, in_features, num_basis], contiguous
+  const T* weight;  // [out_features, in_features, num_basis], functions next to each other
+  int64_t weight_out_stride, weight_in_stride;
+  RowNorm<T> norm;
 
   int64_t columns() const { return in_features * num_basis; }
+  bool has_norm() const { return norm.statistics != nullptr; }
 };
 
 // y[r,o] = sum_i v[r,i] sum_g W[o,i,g] b_g^(d)(x[r,i])                       (docs/math.md, eq. 5)
@@ -40,16 +57,22 @@ struct DenseOutArgs {
   const T* bias;  // [out_features]; null means zeros
 };
 
-// z and S of docs/math.md, eq. 6 and 7; one that is null is not computed.
+// z and S of docs/math.md, eq. 6 and 7, and the gradients of a normalisation (eq. 15); one that is
+// null is not computed.
 template <class T>
 struct DenseGradients {
   DenseLayer<T> layer;
   int derivative_in, derivative_weight;
   T* z;            // [rows, in_features], contiguous
-  T* grad_weight;  // as weight
+  T* grad_weight;  // as weight, with its strides
+  T* grad_norm;    // [2, in_features], of the weight and the bias
+  bool add;        // to what z holds
+
+  bool reads_weights() const { return z != nullptr || grad_norm != nullptr; }
 };
 
-// Those of a layer, and of its base where it has one, from the same u.
+// Those of a layer, and of its base where it has one, from the same u. A base of the same inputs
+// may add its z to the layer's.
 template <class T>
 struct DenseInWeightArgs {
   DenseGradients<T> main;

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "dense_norm.h"
 #include "dense_tiles.h"
 #include "tasks.h"
 
@@ -11,6 +12,7 @@ KAN_NAMESPACE_BEGIN
 template <class T>
 struct DenseTasks {
   using Tiles = DenseTiles<T>;
+  using Norm = DenseNorm<T>;
   static constexpr int64_t kRows = Tiles::kRows;
 
   // Functions of a few inputs at a tile of rows stay in L1 while all outputs read them.
@@ -45,6 +47,7 @@ struct DenseTasks {
       if (args.bias != nullptr)
         for (int64_t o = 0; o < layer.out_features; ++o)
           std::fill_n(at.y + o * kRows, kRows, args.bias[o]);
+      if (layer.has_norm()) Norm::statistics(layer, r, count, most, at.x);
       add_rows(layer, args.derivative, r, count, args.bias != nullptr, at);
       if (args.has_base) add_rows(args.base, args.derivative, r, count, true, at);
       transpose(at.y, kRows, static_cast<int>(layer.out_features), static_cast<int>(count),
@@ -54,85 +57,160 @@ struct DenseTasks {
   }
 
   // z and S of some inputs from some rows, a whole number of tiles from the first. `u` is
-  // [out_features, u_stride], rows beyond the last zero; `grad` as the weights.
+  // [out_features, u_stride], rows beyond the last zero. With a normalisation z is that of what
+  // `Norm::input_gradient` completes.
   static bool in_weight(const DenseGradients<T>& args, const T* u, int64_t u_stride,
-                        int64_t row_begin, int64_t row_end, int64_t in_begin, int64_t in_end,
-                        T* grad) {
+                        const DenseShare& share, const DenseSums<T>& into) {
     const DenseLayer<T>& layer = args.layer;
-    const int64_t most = inputs_of(layer, kInColumns), outputs = layer.out_features;
-    const int64_t most_columns = most * layer.num_basis;
-    const int64_t numbers =
-        kStride * 2 * (most + most_columns) + most_columns * (kRows + outputs) + most * kRows;
-    T* memory = static_cast<T*>(thread_scratch(sizeof(T) * numbers));
-    if (memory == nullptr) return false;
-    T* const x = memory;
-    T* const v = x + most * kStride;
-    T* const phi = v + most * kStride;
-    T* const slope = phi + most_columns * kStride;
-    T* const product = slope + most_columns * kStride;
-    T* const weight = product + most_columns * kRows;
-    T* const z = weight + most_columns * outputs;
-    for (int64_t i = in_begin; i < in_end; i += most) {
-      const int64_t inputs = std::min(most, in_end - i), columns = inputs * layer.num_basis;
-      // rows of the weights may lie a multiple of the cache's ways apart
-      if (args.z != nullptr)
-        for (int64_t o = 0; o < outputs; ++o)
-          std::copy_n(layer.weight + o * layer.columns() + i * layer.num_basis, columns,
-                      weight + o * columns);
-      for (int64_t r = row_begin; r < row_end; r += kChunk) {
-        const int64_t count = std::min(kChunk, row_end - r);
-        const int64_t whole = round_up(count, Tiles::kLanes);
-        evaluate(layer, r, count, i, inputs, args.derivative_weight,
-                 grad == nullptr ? nullptr : phi, args.derivative_in,
-                 args.z == nullptr ? nullptr : slope, x, v, kStride);
-        if (grad != nullptr)
-          Tiles::inner_products(u + r, u_stride, outputs, phi, kStride, columns, whole,
-                                r > row_begin, grad + i * layer.num_basis, layer.columns());
-        for (int64_t p = 0; args.z != nullptr && p < count; p += kRows) {
-          Tiles::products(
-              {u + r + p, u_stride, weight, 1, columns, outputs, columns, false, product, kRows},
-              count - p);
-          fold(layer, product, slope + p, inputs, z);
-          transpose(z, kRows, static_cast<int>(inputs),
-                    static_cast<int>(std::min(kRows, count - p)),
-                    args.z + (r + p) * layer.in_features + i, layer.in_features);
-        }
-      }
-    }
+    const int64_t most = inputs_of(layer, kInColumns);
+    const InMemory at = in_memory(most, most * layer.num_basis, layer.out_features);
+    if (at.x == nullptr) return false;
+    if (layer.has_norm() && args.reads_weights())
+      for (const int64_t sum : {int64_t{0}, into.stride})
+        std::fill(into.rows + sum + share.row_begin,
+                  into.rows + sum + round_up(share.row_end, Tiles::kLanes), T(0));
+    for (int64_t i = share.in_begin; i < share.in_end; i += most)
+      strip(args, u, u_stride, share, i, std::min(most, share.in_end - i), into, at);
     return true;
+  }
+
+  static void norm_input(const DenseGradients<T>& args, const DenseShare& share, const T* rows,
+                         int64_t parts, int64_t stride) {
+    Norm::input_gradient(args, share, rows, parts, stride);
   }
 
  private:
   struct OutMemory {
     T *x, *v, *phi, *y;
   };
+  struct InMemory {
+    T *x, *v, *standard, *phi, *slope, *product, *weight, *grad, *z, *norm;
+  };
+
+  static InMemory in_memory(int64_t inputs, int64_t columns, int64_t outputs) {
+    const int64_t sizes[] = {inputs * kStride,   // x
+                             inputs * kStride,   // v
+                             inputs * kStride,   // standard
+                             columns * kStride,  // phi
+                             columns * kStride,  // slope
+                             columns * kRows,    // product
+                             columns * outputs,  // weight
+                             columns * outputs,  // grad
+                             inputs * kRows,     // z
+                             inputs * 2 * Tiles::kLanes /* norm */};
+    int64_t numbers = 0;
+    for (const int64_t size : sizes) numbers += size;
+    T* memory = static_cast<T*>(thread_scratch(sizeof(T) * numbers));
+    if (memory == nullptr) return {};
+    T* part[10];
+    for (int k = 0; k < 10; memory += sizes[k++]) part[k] = memory;
+    return {part[0], part[1], part[2], part[3], part[4],
+            part[5], part[6], part[7], part[8], part[9]};
+  }
+
+  // `inputs` inputs from i on, from all rows of the share.
+  static void strip(const DenseGradients<T>& args, const T* u, int64_t u_stride,
+                    const DenseShare& share, int64_t i, int64_t inputs, const DenseSums<T>& into,
+                    const InMemory& at) {
+    const DenseLayer<T>& layer = args.layer;
+    const int64_t outputs = layer.out_features, columns = inputs * layer.num_basis;
+    const bool has_z = args.reads_weights(), has_grad = into.weight != nullptr;
+    // rows of the weights may lie a multiple of the cache's ways apart
+    if (has_z)
+      runs(layer, i, inputs, [&](int64_t from, int64_t to, int64_t length) {
+        std::copy_n(layer.weight + from, length, at.weight + to);
+      });
+    if (layer.has_norm()) std::fill_n(at.norm, inputs * 2 * Tiles::kLanes, T(0));
+    for (int64_t r = share.row_begin; r < share.row_end; r += kChunk) {
+      const int64_t count = std::min(kChunk, share.row_end - r);
+      evaluate(layer, r, count, i, inputs, args.derivative_weight, has_grad ? at.phi : nullptr,
+               args.derivative_in, has_z ? at.slope : nullptr, at.x, at.v, kStride,
+               layer.has_norm() ? at.standard : nullptr);
+      if (has_grad)
+        Tiles::inner_products(u + r, u_stride, outputs, at.phi, kStride, columns,
+                              round_up(count, Tiles::kLanes), r > share.row_begin, at.grad,
+                              columns);
+      for (int64_t p = 0; has_z && p < count; p += kRows) {
+        const int64_t rows = std::min(kRows, count - p);
+        Tiles::products({u + r + p, u_stride, at.weight, 1, columns, 0, 1, outputs, columns, false,
+                         at.product, kRows},
+                        rows);
+        fold(layer, at.product, at.slope + p, inputs, at.z);
+        if (layer.has_norm())
+          Norm::gather(layer.norm, i, inputs, round_up(rows, Tiles::kLanes), at.standard + p,
+                       kStride, at.z, {at.norm, into.rows + r + p, into.stride});
+        if (args.z != nullptr)
+          store(at.z, inputs, rows, args.z + (r + p) * layer.in_features + i, layer.in_features,
+                args.add, at.product);
+      }
+    }
+    if (has_grad)
+      runs(layer, i, inputs, [&](int64_t to, int64_t from, int64_t length) {
+        std::copy_n(at.grad + from, length, into.weight + to);
+      });
+    for (int64_t n = 0; into.norm != nullptr && n < inputs; ++n)
+      for (const int64_t which : {0, 1})
+        into.norm[which * layer.in_features + i + n] =
+            Tiles::X::sum(Tiles::X::load(at.norm + (2 * n + which) * Tiles::kLanes));
+  }
+
+  // run(offset among the weights, offset in a strip [out_features, columns], length) for all of a
+  // strip's weights.
+  template <class Run>
+  static void runs(const DenseLayer<T>& layer, int64_t i, int64_t inputs, const Run& run) {
+    const int64_t columns = inputs * layer.num_basis;
+    const int64_t first = i * layer.weight_in_stride;
+    if (layer.weight_in_stride == layer.num_basis)
+      for (int64_t o = 0; o < layer.out_features; ++o)
+        run(first + o * layer.weight_out_stride, o * columns, columns);
+    else
+      for (int64_t n = 0; n < inputs; ++n)
+        for (int64_t o = 0; o < layer.out_features; ++o)
+          run(first + n * layer.weight_in_stride + o * layer.weight_out_stride,
+              o * columns + n * layer.num_basis, layer.num_basis);
+  }
+
+  // to[r, :inputs] (+)= z[:, r]; `memory` has room for them.
+  static void store(const T* z, int64_t inputs, int64_t rows, T* to, int64_t to_stride, bool add,
+                    T* memory) {
+    const int num_inputs = static_cast<int>(inputs), num_rows = static_cast<int>(rows);
+    if (!add) return transpose(z, kRows, num_inputs, num_rows, to, to_stride);
+    transpose(z, kRows, num_inputs, num_rows, memory, inputs);
+    for (int64_t r = 0; r < rows; ++r)
+      for (int64_t n = 0; n < inputs; ++n) to[r * to_stride + n] += memory[r * inputs + n];
+  }
 
   // y[o, :] (+)= the layer at a tile of rows.
   static void add_rows(const DenseLayer<T>& layer, int derivative, int64_t r, int64_t count,
                        bool add, const OutMemory& at) {
     const int64_t most = inputs_of(layer, kOutColumns);
+    // one long sum where weights of neighbouring inputs are neighbours
+    const bool joined = layer.weight_in_stride == layer.num_basis;
     for (int64_t i = 0; i < layer.in_features; i += most) {
       const int64_t inputs = std::min(most, layer.in_features - i);
       evaluate(layer, r, count, i, inputs, derivative, at.phi, 0, nullptr, at.x, at.v, kRows);
-      Tiles::products({at.phi, kRows, layer.weight + i * layer.num_basis, layer.columns(), 1,
-                       inputs * layer.num_basis, layer.out_features, add || i > 0, at.y, kRows},
+      Tiles::products({at.phi, kRows, layer.weight + i * layer.weight_in_stride,
+                       layer.weight_out_stride, 1, layer.weight_in_stride, joined ? 1 : inputs,
+                       joined ? inputs * layer.num_basis : layer.num_basis, layer.out_features,
+                       add || i > 0, at.y, kRows},
                       count);
     }
   }
 
   static void evaluate(const DenseLayer<T>& layer, int64_t r, int64_t count, int64_t i,
                        int64_t inputs, int first, T* at_first, int second, T* at_second, T* x, T* v,
-                       int64_t stride) {
+                       int64_t stride, T* standard = nullptr) {
+    const int64_t whole = round_up(count, Tiles::kLanes);
     Tiles::columns(layer.x + r * layer.x_row_stride + i * layer.x_col_stride, layer.x_row_stride,
                    layer.x_col_stride, count, inputs, x, stride);
+    if (layer.has_norm()) Norm::normalise(layer, r, whole, i, inputs, x, standard, stride);
     const bool has_v = layer.v != nullptr;
     if (has_v)
       Tiles::columns(layer.v + r * layer.v_row_stride + i * layer.v_col_stride, layer.v_row_stride,
                      layer.v_col_stride, count, inputs, v, stride);
     const int64_t step = layer.num_basis * stride;
     for (int64_t n = 0; n < inputs; ++n)
-      Tiles::functions(layer, x + n * stride, has_v ? v + n * stride : nullptr,
-                       round_up(count, Tiles::kLanes), first,
+      Tiles::functions(layer, x + n * stride, has_v ? v + n * stride : nullptr, whole, first,
                        at_first == nullptr ? nullptr : at_first + n * step, second,
                        at_second == nullptr ? nullptr : at_second + n * step, stride);
   }

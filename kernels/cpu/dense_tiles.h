@@ -21,13 +21,14 @@ struct DenseTiles {
 #endif
   static constexpr int kRows = kVectors * kLanes;
 
-  // What a product reads and writes: c[n, :] (+)= sum_p a[p, :] b[n * b_across + p * b_along].
+  // What a product reads and writes:
+  // c[n, :] (+)= sum_q sum_p a[q * depth + p, :] b[n * b_across + q * b_step + p * b_along].
   struct Product {
-    const T* a;  // [depth, a_stride]
+    const T* a;  // [steps * depth, a_stride]
     int64_t a_stride;
     const T* b;
-    int64_t b_across, b_along;
-    int64_t depth, count;
+    int64_t b_across, b_along, b_step;
+    int64_t steps, depth, count;
     bool add;
     T* c;  // [count, c_stride]
     int64_t c_stride;
@@ -36,17 +37,20 @@ struct DenseTiles {
   // Columns [n, n + kCount) of a product at kWidth vectors of rows.
   template <int kCount, int kWidth>
   static KAN_INLINE void product(const Product& of, int64_t n) {
-    const T* b = of.b + n * of.b_across;
     V sum[kCount][kWidth] = {};
-    for (int64_t p = 0; p < of.depth; ++p) {
-      V row[kWidth];
+    const T* a = of.a;
+    for (int64_t q = 0; q < of.steps; ++q) {
+      const T* b = of.b + n * of.b_across + q * of.b_step;
+      for (int64_t p = 0; p < of.depth; ++p, a += of.a_stride) {
+        V row[kWidth];
 #pragma GCC unroll 4
-      for (int m = 0; m < kWidth; ++m) row[m] = X::load(of.a + p * of.a_stride + m * kLanes);
+        for (int m = 0; m < kWidth; ++m) row[m] = X::load(a + m * kLanes);
 #pragma GCC unroll 6
-      for (int k = 0; k < kCount; ++k) {
-        const T factor = b[k * of.b_across + p * of.b_along];
+        for (int k = 0; k < kCount; ++k) {
+          const T factor = b[k * of.b_across + p * of.b_along];
 #pragma GCC unroll 4
-        for (int m = 0; m < kWidth; ++m) sum[k][m] += row[m] * factor;
+          for (int m = 0; m < kWidth; ++m) sum[k][m] += row[m] * factor;
+        }
       }
     }
     for (int k = 0; k < kCount; ++k)
@@ -72,44 +76,13 @@ struct DenseTiles {
     return vectors > 1 ? products<2>(of) : products<1>(of);
   }
 
-  // c[m, n] (+)= sum over lanes of a[m, :] b[n, :], for m < rows_a and n < rows_b: a square of as
-  // many sums as there are lanes at a time, so that they are reduced together.
+  // c[m, n] (+)= sum over lanes of a[m, :] b[n, :], for m < rows_a and n < rows_b.
   static void inner_products(const T* a, int64_t a_stride, int64_t rows_a, const T* b,
                              int64_t b_stride, int64_t rows_b, int64_t length, bool add, T* c,
                              int64_t c_stride) {
-    constexpr int kAcross = kLanes >= 16 ? 4 : 2;
-    constexpr int kDown = kLanes / kAcross;
-    alignas(64) T square[kLanes * kLanes];
-    for (int64_t n = 0; n < rows_b; n += kAcross)
-      for (int64_t m = 0; m < rows_a; m += kDown) {
-        const T *left[kDown], *right[kAcross];
-        // rows beyond the last are the last again, and not stored
-        for (int j = 0; j < kDown; ++j)
-          left[j] = a + (m + j < rows_a ? m + j : rows_a - 1) * a_stride;
-        for (int j = 0; j < kAcross; ++j)
-          right[j] = b + (n + j < rows_b ? n + j : rows_b - 1) * b_stride;
-        V sum[kDown][kAcross] = {};
-        for (int64_t p = 0; p < length; p += kLanes) {
-          V across[kAcross];
-#pragma GCC unroll 4
-          for (int j = 0; j < kAcross; ++j) across[j] = X::load(right[j] + p);
-#pragma GCC unroll 4
-          for (int i = 0; i < kDown; ++i) {
-            const V down = X::load(left[i] + p);
-#pragma GCC unroll 4
-            for (int j = 0; j < kAcross; ++j) sum[i][j] += down * across[j];
-          }
-        }
-        for (int i = 0; i < kDown; ++i)
-          for (int j = 0; j < kAcross; ++j)
-            X::store(square + (i * kAcross + j) * kLanes, sum[i][j]);
-        const V total = lane_sums<T, kWidest>(square);
-        for (int i = 0; i < kDown && m + i < rows_a; ++i)
-          for (int j = 0; j < kAcross && n + j < rows_b; ++j) {
-            T& at = c[(m + i) * c_stride + n + j];
-            at = add ? at + total[i * kAcross + j] : total[i * kAcross + j];
-          }
-      }
+    const Inner of{a, a_stride, rows_a, b, b_stride, rows_b, length, add, c, c_stride};
+    constexpr int kDown = kLanes >= 16 ? 4 : kLanes / 2;
+    rows_a == 1 ? inner_products<1>(of) : inner_products<kDown>(of);
   }
 
   // to[i, :count] = from[r, i]; lanes up to the next whole tile become zero.
@@ -154,11 +127,69 @@ struct DenseTiles {
   }
 
  private:
+  struct Inner {
+    const T* a;
+    int64_t a_stride, rows_a;
+    const T* b;
+    int64_t b_stride, rows_b, length;
+    bool add;
+    T* c;
+    int64_t c_stride;
+  };
+
+  // kDown rows of a with as many of b as give as many sums as there are lanes, which are then
+  // reduced together.
+  template <int kDown>
+  static void inner_products(const Inner& of) {
+    constexpr int kAcross = kLanes / kDown;
+    alignas(64) T square[kLanes * kLanes];
+    for (int64_t n = 0; n < of.rows_b; n += kAcross)
+      for (int64_t m = 0; m < of.rows_a; m += kDown) {
+        const T *left[kDown], *right[kAcross];
+        // rows beyond the last are the last again, and not stored
+        for (int j = 0; j < kDown; ++j)
+          left[j] = of.a + (m + j < of.rows_a ? m + j : of.rows_a - 1) * of.a_stride;
+        for (int j = 0; j < kAcross; ++j)
+          right[j] = of.b + (n + j < of.rows_b ? n + j : of.rows_b - 1) * of.b_stride;
+        V sum[kDown][kAcross] = {};
+        for (int64_t p = 0; p < of.length; p += kLanes) {
+          V across[kAcross];
+#pragma GCC unroll 16
+          for (int j = 0; j < kAcross; ++j) across[j] = X::load(right[j] + p);
+#pragma GCC unroll 4
+          for (int i = 0; i < kDown; ++i) {
+            const V down = X::load(left[i] + p);
+#pragma GCC unroll 16
+            for (int j = 0; j < kAcross; ++j) sum[i][j] += down * across[j];
+          }
+        }
+        for (int i = 0; i < kDown; ++i)
+          for (int j = 0; j < kAcross; ++j)
+            X::store(square + (i * kAcross + j) * kLanes, sum[i][j]);
+        const V total = lane_sums<T, kWidest>(square);
+        for (int i = 0; i < kDown && m + i < of.rows_a; ++i)
+          for (int j = 0; j < kAcross && n + j < of.rows_b; ++j) {
+            T& at = of.c[(m + i) * of.c_stride + n + j];
+            at = of.add ? at + total[i * kAcross + j] : total[i * kAcross + j];
+          }
+      }
+  }
+
   template <class Keep>
   static KAN_INLINE void gaussian_lanes(const DenseLayer<T>& layer, V x, int first, int second,
                                         const Keep& keep) {
     const T inv_width = T(1) / static_cast<T>(layer.width);
     const V zero = x - x;
+    // what training asks for, without loops over derivatives
+    if (first == 0 && second <= 1) {
+      const T factor = -2 * inv_width;
+      for (int g = 0; g < layer.num_basis; ++g) {
+        const V s = (x - layer.centers[g]) * inv_width;
+        const V value = vector_gaussian<kWidest>(s) + zero;
+        keep(g, value, second == 0 ? value : value * (s * factor));
+      }
+      return;
+    }
     for (int g = 0; g < layer.num_basis; ++g) {
       const V s = (x - layer.centers[g]) * inv_width;
       // exp is clamped to the finite range: NaN for what is not finite

@@ -136,7 +136,7 @@ const KernelSet<T>& kernels() {
   static const KernelSet<T> set = {kWidest,       run_out<T>,          run_in_weight<T>,
                                    run_unfold<T>, run_few_rows<T>,     run_pack<T>,
                                    run_gram<T>,   Dense::Tiles::kRows, Dense::Tiles::columns,
-                                   Dense::out,    Dense::in_weight};
+                                   Dense::out,    Dense::in_weight,    Dense::norm_input};
   return set;
 }
 

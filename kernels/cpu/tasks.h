@@ -41,6 +41,20 @@ struct UnfoldTask {
 // Tasks take the first; what the threads of a call share is in the second of the one that calls.
 void* thread_scratch(size_t bytes, int which = 0);
 
+// Rows and inputs of a task of a dense family.
+struct DenseShare {
+  int64_t row_begin, row_end, in_begin, in_end;
+};
+
+// Where a task's sums go; null where not wanted.
+template <class T>
+struct DenseSums {
+  T* weight;  // S, as the weights
+  T* norm;    // as DenseGradients::grad_norm
+  T* rows;    // [2, stride], sums over the share's inputs that the gradient of x needs
+  int64_t stride;
+};
+
 // The kernels of one instruction set.
 template <class T>
 struct KernelSet {
@@ -60,8 +74,11 @@ struct KernelSet {
                         int64_t inputs, T* to, int64_t to_stride);
   bool (*dense_out)(const DenseOutArgs<T>&, int64_t row_begin, int64_t row_end);
   // `u` is [out_features, u_stride], made by dense_columns
-  bool (*dense_in_weight)(const DenseGradients<T>&, const T* u, int64_t u_stride, int64_t row_begin,
-                          int64_t row_end, int64_t in_begin, int64_t in_end, T* grad);
+  bool (*dense_in_weight)(const DenseGradients<T>&, const T* u, int64_t u_stride, const DenseShare&,
+                          const DenseSums<T>&);
+  // completes z of normalised inputs; `rows` are the sums of as many parts of the inputs
+  void (*dense_norm_input)(const DenseGradients<T>&, const DenseShare&, const T* rows,
+                           int64_t parts, int64_t stride);
 };
 
 // Those of the instruction set in use.

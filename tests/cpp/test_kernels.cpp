@@ -172,7 +172,10 @@ void compare_dense(Family family, int rows, int in, int out, int num_basis, doub
                             nullptr,
                             0,
                             0,
-                            weight.data()};
+                            weight.data(),
+                            in * num_basis,
+                            num_basis,
+                            {}};
   const DenseLayer<T> beside{rows,
                              in,
                              out,
@@ -187,16 +190,20 @@ void compare_dense(Family family, int rows, int in, int out, int num_basis, doub
                              nullptr,
                              0,
                              0,
-                             base.data()};
+                             base.data(),
+                             in,
+                             1,
+                             {}};
   std::vector<T> y(rows * out), z(rows * in), grad(weight.size());
   std::vector<T> base_z(rows * in), base_grad(base.size());
   if (dense_out<T>({layer, 0, y.data(), true, beside, bias.data()}) != Status::kOk) ++failures;
-  if (dense_in_weight<T>({{layer, 1, 0, z.data(), grad.data()},
+  if (dense_in_weight<T>({{layer, 1, 0, z.data(), grad.data(), nullptr, false},
                           u.data(),
                           out,
                           1,
                           true,
-                          {beside, 1, 0, base_z.data(), base_grad.data()}}) != Status::kOk)
+                          {beside, 1, 0, base_z.data(), base_grad.data(), nullptr, false}}) !=
+      Status::kOk)
     ++failures;
   std::vector<double> wanted_grad(weight.size()), wanted_base(base.size());
   for (int r = 0; r < rows; ++r) {
@@ -233,6 +240,94 @@ void compare_dense(Family family, int rows, int in, int out, int num_basis, doub
     expect_near("dense base S", base_grad[n], wanted_base[n], rows, tolerance);
 }
 
+// A layer of normalised inputs, its weights with inputs first, against the layer without on inputs
+// that are normalised beforehand.
+void compare_norm(int rows, int in, int out, int num_basis) {
+  std::mt19937 random(rows + in);
+  std::normal_distribution<double> normal;
+  auto fill = [&](size_t n) {
+    std::vector<double> values(n);
+    for (double& v : values) v = normal(random);
+    return values;
+  };
+  const std::vector<double> x = fill(rows * in), u = fill(rows * out), centers = fill(num_basis);
+  const std::vector<double> scale = fill(in), shift = fill(in), weight = fill(in * out * num_basis);
+  const double eps = 0.1;
+  std::vector<double> standard(x.size()), seen(x.size()), rstd(rows);
+  for (int r = 0; r < rows; ++r) {
+    double mean = 0, variance = 0;
+    for (int i = 0; i < in; ++i) mean += x[r * in + i] / in;
+    for (int i = 0; i < in; ++i) variance += std::pow(x[r * in + i] - mean, 2) / in;
+    rstd[r] = 1 / std::sqrt(variance + eps);
+    for (int i = 0; i < in; ++i) {
+      standard[r * in + i] = (x[r * in + i] - mean) * rstd[r];
+      seen[r * in + i] = standard[r * in + i] * scale[i] + shift[i];
+    }
+  }
+  const int stride = (rows + 63) / 64 * 64;
+  std::vector<double> statistics(2 * stride);
+  DenseLayer<double> layer{rows,
+                           in,
+                           out,
+                           static_cast<int>(Family::kGaussianRbf),
+                           num_basis,
+                           0,
+                           0.7,
+                           centers.data(),
+                           seen.data(),
+                           in,
+                           1,
+                           nullptr,
+                           0,
+                           0,
+                           weight.data(),
+                           num_basis,
+                           int64_t{out} * num_basis,
+                           {}};
+  std::vector<double> y[2], z[2], grad[2];
+  std::vector<double> grad_norm(2 * in);
+  for (const bool with_norm : {false, true}) {
+    if (with_norm) {
+      layer.x = x.data();
+      layer.norm = {scale.data(), shift.data(), eps, statistics.data(), stride};
+    }
+    y[with_norm].resize(rows * out);
+    z[with_norm].resize(x.size());
+    grad[with_norm].resize(weight.size());
+    const DenseGradients<double> gradients{layer,
+                                           1,
+                                           0,
+                                           z[with_norm].data(),
+                                           grad[with_norm].data(),
+                                           with_norm ? grad_norm.data() : nullptr,
+                                           false};
+    if (dense_out<double>({layer, 0, y[with_norm].data(), false, {}, nullptr}) != Status::kOk ||
+        dense_in_weight<double>({gradients, u.data(), out, 1, false, {}}) != Status::kOk)
+      ++failures;
+  }
+  for (size_t n = 0; n < y[0].size(); ++n) expect_near("norm y", y[1][n], y[0][n], in, 1e-12);
+  for (size_t n = 0; n < grad[0].size(); ++n)
+    expect_near("norm S", grad[1][n], grad[0][n], rows, 1e-12);
+  std::vector<double> wanted_norm(2 * in);
+  for (int r = 0; r < rows; ++r) {
+    double plain = 0, times = 0;
+    for (int i = 0; i < in; ++i) {
+      const int at = r * in + i;
+      wanted_norm[i] += z[0][at] * standard[at];
+      wanted_norm[in + i] += z[0][at];
+      plain += z[0][at] * scale[i] / in;
+      times += z[0][at] * scale[i] * standard[at] / in;
+    }
+    for (int i = 0; i < in; ++i) {
+      const int at = r * in + i;
+      expect_near("norm z", z[1][at],
+                  rstd[r] * (z[0][at] * scale[i] - plain - standard[at] * times), 10 * out, 1e-12);
+    }
+  }
+  for (int n = 0; n < 2 * in; ++n)
+    expect_near("norm gradients", grad_norm[n], wanted_norm[n], 10 * rows, 1e-12);
+}
+
 void test_location() {
   const float knots[] = {0.f, 1.f, 1.f, 2.f, 4.f};
   const float x[] = {-0.1f, 0.f, 0.5f, 1.f, 1.9f, 2.f, 3.9f, 4.f, NAN, INFINITY};
@@ -266,6 +361,9 @@ int main() {
       compare_dense<float>(family, 70, 17, 13, 8, 3e-6);
       compare_dense<double>(family, 530, 3, 5, 9, 1e-12);
     }
+    compare_norm(1, 1, 1, 1);
+    compare_norm(70, 19, 3, 8);
+    compare_norm(1100, 1, 2, 5);
     for (int order = 0; order <= kMaxOrder; ++order) {
       compare<double>(33, 3, 5, 4, order, 1e-12);
       compare<float>(70, 2, 1, 5, order, 3e-6);
