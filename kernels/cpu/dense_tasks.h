@@ -19,7 +19,7 @@ struct DenseTasks {
   static constexpr int64_t kOutColumns = 128;
   // Functions of a few inputs at a chunk of rows stay in L2, twice: with and without derivative.
   static constexpr int64_t kInColumns = 64;
-  static constexpr int64_t kChunk = 512;
+  static constexpr int64_t kChunk = 256;
   // a vector more: functions a multiple of 2 KB apart would share lines of L1
   static constexpr int64_t kStride = kChunk + Tiles::kLanes;
 
@@ -84,28 +84,30 @@ struct DenseTasks {
     T *x, *v, *phi, *y;
   };
   struct InMemory {
-    T *x, *v, *standard, *phi, *slope, *product, *weight, *grad, *z, *norm;
+    T *x, *v, *standard, *phi, *turned, *slope, *product, *weight, *grad, *z, *norm;
   };
 
   static InMemory in_memory(int64_t inputs, int64_t columns, int64_t outputs) {
+    const int64_t whole = round_up(columns, Tiles::kLanes);
     const int64_t sizes[] = {inputs * kStride,   // x
                              inputs * kStride,   // v
                              inputs * kStride,   // standard
                              columns * kStride,  // phi
+                             whole * kChunk,     // turned
                              columns * kStride,  // slope
                              columns * kRows,    // product
                              columns * outputs,  // weight
-                             columns * outputs,  // grad
+                             whole * outputs,    // grad
                              inputs * kRows,     // z
                              inputs * 2 * Tiles::kLanes /* norm */};
+    constexpr int kParts = sizeof(sizes) / sizeof(sizes[0]);
     int64_t numbers = 0;
     for (const int64_t size : sizes) numbers += size;
     T* memory = static_cast<T*>(thread_scratch(sizeof(T) * numbers));
     if (memory == nullptr) return {};
-    T* part[10];
-    for (int k = 0; k < 10; memory += sizes[k++]) part[k] = memory;
-    return {part[0], part[1], part[2], part[3], part[4],
-            part[5], part[6], part[7], part[8], part[9]};
+    T* at[kParts];
+    for (int k = 0; k < kParts; memory += sizes[k++]) at[k] = memory;
+    return {at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8], at[9], at[10]};
   }
 
   // `inputs` inputs from i on, from all rows of the share.
@@ -114,10 +116,11 @@ struct DenseTasks {
                     const InMemory& at) {
     const DenseLayer<T>& layer = args.layer;
     const int64_t outputs = layer.out_features, columns = inputs * layer.num_basis;
+    const int64_t grad_stride = round_up(columns, Tiles::kLanes);
     const bool has_z = args.reads_weights(), has_grad = into.weight != nullptr;
     // rows of the weights may lie a multiple of the cache's ways apart
     if (has_z)
-      runs(layer, i, inputs, [&](int64_t from, int64_t to, int64_t length) {
+      runs(layer, i, inputs, columns, [&](int64_t from, int64_t to, int64_t length) {
         std::copy_n(layer.weight + from, length, at.weight + to);
       });
     if (layer.has_norm()) std::fill_n(at.norm, inputs * 2 * Tiles::kLanes, T(0));
@@ -127,9 +130,7 @@ struct DenseTasks {
                args.derivative_in, has_z ? at.slope : nullptr, at.x, at.v, kStride,
                layer.has_norm() ? at.standard : nullptr);
       if (has_grad)
-        Tiles::inner_products(u + r, u_stride, outputs, at.phi, kStride, columns,
-                              round_up(count, Tiles::kLanes), r > share.row_begin, at.grad,
-                              columns);
+        add_grad(u + r, u_stride, outputs, at, columns, grad_stride, count, r > share.row_begin);
       for (int64_t p = 0; has_z && p < count; p += kRows) {
         const int64_t rows = std::min(kRows, count - p);
         Tiles::products({u + r + p, u_stride, at.weight, 1, columns, 0, 1, outputs, columns, false,
@@ -145,7 +146,7 @@ struct DenseTasks {
       }
     }
     if (has_grad)
-      runs(layer, i, inputs, [&](int64_t to, int64_t from, int64_t length) {
+      runs(layer, i, inputs, grad_stride, [&](int64_t to, int64_t from, int64_t length) {
         std::copy_n(at.grad + from, length, into.weight + to);
       });
     for (int64_t n = 0; into.norm != nullptr && n < inputs; ++n)
@@ -154,20 +155,35 @@ struct DenseTasks {
             Tiles::X::sum(Tiles::X::load(at.norm + (2 * n + which) * Tiles::kLanes));
   }
 
-  // run(offset among the weights, offset in a strip [out_features, columns], length) for all of a
+  // grad[o, :] (+)= sum_r u[o, r] phi[:, r] for a chunk of rows. Columns as lanes, for which phi is
+  // turned around, need no sums over lanes; few outputs are not worth the turn.
+  static void add_grad(const T* u, int64_t u_stride, int64_t outputs, const InMemory& at,
+                       int64_t columns, int64_t grad_stride, int64_t count, bool add) {
+    if (outputs < Tiles::kWide)
+      return Tiles::inner_products(u, u_stride, outputs, at.phi, kStride, columns,
+                                   round_up(count, Tiles::kLanes), add, at.grad, grad_stride);
+    transpose(at.phi, kStride, static_cast<int>(columns), static_cast<int>(count), at.turned,
+              grad_stride);
+    for (int64_t n = 0; n < columns; n += kRows)
+      Tiles::products({at.turned + n, grad_stride, u, u_stride, 1, 0, 1, count, outputs, add,
+                       at.grad + n, grad_stride},
+                      std::min(kRows, columns - n));
+  }
+
+  // run(offset among the weights, offset in a strip [out_features, stride], length) for all of a
   // strip's weights.
   template <class Run>
-  static void runs(const DenseLayer<T>& layer, int64_t i, int64_t inputs, const Run& run) {
-    const int64_t columns = inputs * layer.num_basis;
+  static void runs(const DenseLayer<T>& layer, int64_t i, int64_t inputs, int64_t stride,
+                   const Run& run) {
     const int64_t first = i * layer.weight_in_stride;
     if (layer.weight_in_stride == layer.num_basis)
       for (int64_t o = 0; o < layer.out_features; ++o)
-        run(first + o * layer.weight_out_stride, o * columns, columns);
+        run(first + o * layer.weight_out_stride, o * stride, inputs * layer.num_basis);
     else
       for (int64_t n = 0; n < inputs; ++n)
         for (int64_t o = 0; o < layer.out_features; ++o)
           run(first + n * layer.weight_in_stride + o * layer.weight_out_stride,
-              o * columns + n * layer.num_basis, layer.num_basis);
+              o * stride + n * layer.num_basis, layer.num_basis);
   }
 
   // to[r, :inputs] (+)= z[:, r]; `memory` has room for them.
