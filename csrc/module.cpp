@@ -266,6 +266,7 @@ PYBIND11_MODULE(_C, m) {
     is_double ? gram<double>(g) : gram<float>(g);
   });
   bind_dense(m);
+  bind_cuda(m);
   py::class_<Packed>(m, "Packed")
       .def(py::init([](KAN_LAYER_PARAMETERS) {
         return std::make_unique<Packed>(is_double, KAN_LAYER_VALUES);

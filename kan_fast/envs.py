@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-BACKENDS = ("auto", "native", "triton", "reference")
+BACKENDS = ("auto", "native", "triton", "cuda", "reference")
 
 
 def _backend() -> str:
@@ -24,6 +24,8 @@ BACKEND = _backend()
 DISABLE = os.environ.get("KAN_FAST_DISABLE", "0") not in ("", "0")
 #: whether Triton kernels run in its interpreter, on CPU tensors; a variable of Triton's own
 TRITON_INTERPRET = os.environ.get("TRITON_INTERPRET", "0") == "1"
+#: "1" lets CPU tensors run the CUDA kernels thread by thread, for tests
+CUDA_EMULATE = os.environ.get("KAN_FAST_CUDA_EMULATE", "0") == "1"
 
 
 def cache_dir() -> Path:

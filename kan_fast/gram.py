@@ -26,7 +26,8 @@ def _backend(x: Tensor, basis: BasisSpec) -> ModuleType | None:
     if x.dtype not in (torch.float32, torch.float64):
         return None
     chosen = plan_for(x, x, basis.spline_order).backend
-    return None if chosen == "reference" else BACKENDS[chosen]
+    module = BACKENDS[chosen]
+    return module if hasattr(module, "gram") else None
 
 
 def _call(

@@ -17,7 +17,7 @@ import torch
 
 from kan_fast import envs
 
-#: of a GPU that the Triton kernels run on: tensor cores with TF32 and bfloat16
+#: of a GPU that the kernels run on: tensor cores with TF32 and bfloat16
 LEAST_CAPABILITY = (8, 0)
 
 
@@ -31,6 +31,8 @@ class Machine:
         triton: version of Triton, or None when its kernels cannot be launched.
         triton_error: why they cannot, and what to do.
         interpreter: whether Triton runs in its interpreter, on CPU tensors (TRITON_INTERPRET=1).
+        cuda: whether `kan_fast._C` has CUDA kernels.
+        cuda_emulated: whether CPU tensors may run them (KAN_FAST_CUDA_EMULATE=1).
     """
 
     extension: str | None
@@ -38,6 +40,8 @@ class Machine:
     triton: str | None = None
     triton_error: str = "not looked for"
     interpreter: bool = False
+    cuda: bool = False
+    cuda_emulated: bool = False
 
 
 @dataclass(frozen=True)
@@ -92,7 +96,14 @@ def facts() -> Machine:
     """The facts of this process."""
     module, error = _load()
     isa = None if module is None else module.active_isa()
-    return Machine(isa, error, *_triton(), interpreter=envs.TRITON_INTERPRET)
+    return Machine(
+        isa,
+        error,
+        *_triton(),
+        interpreter=envs.TRITON_INTERPRET,
+        cuda=module is not None and module.has_cuda(),
+        cuda_emulated=envs.CUDA_EMULATE,
+    )
 
 
 @functools.cache

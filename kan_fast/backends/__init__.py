@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from kan_fast.backends import native, reference, triton
+from kan_fast.backends import cuda, native, reference, triton
 
 #: each module offers `name`, `why_not(problem, facts)`, `takes_narrow_inputs` and
-#: `kan_linear(...)`; those with kernels also `kernels(weight, product_dtype)` for `autograd.py`
-BACKENDS: dict[str, ModuleType] = {module.name: module for module in (native, triton, reference)}
+#: `kan_linear(...)`; those with kernels also `kernels(weight, product_dtype)` for `autograd.py`, and
+#: some `gram(...)` and `dense_kernels(weight, product_dtype)`
+BACKENDS: dict[str, ModuleType] = {
+    module.name: module for module in (native, triton, cuda, reference)
+}

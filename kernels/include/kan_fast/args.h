@@ -3,6 +3,8 @@
 
 #include <cstdint>
 
+#include "kan_fast/platform.h"
+
 namespace kan_fast {
 
 // The cell polynomials of a grid, built once and shared by every call on that grid.
@@ -23,7 +25,7 @@ struct TableView {
   // [derivative, function, power]
   const T* by_cell;
 
-  int64_t feature(int64_t input) const { return num_features == 1 ? 0 : input; }
+  KAN_HD int64_t feature(int64_t input) const { return num_features == 1 ? 0 : input; }
   const T* cells(int64_t feature) const {
     const int width = order + 1;
     return by_cell + feature * (3 + width * width * width) * cell_stride;

@@ -1,0 +1,72 @@
+#include "device_entry.h"
+
+#include "group.h"
+#include "launch.h"
+
+namespace kan_fast {
+
+#if defined(KAN_HAVE_CUDA)
+int device_gather_out(const OutArgs<float>& args, void* stream);
+int device_gather_out(const OutArgs<double>& args, void* stream);
+int device_gather_in_weight(const InWeightArgs<float>& args, float* partial, void* stream);
+int device_gather_in_weight(const InWeightArgs<double>& args, double* partial, void* stream);
+#else
+namespace {
+
+// without nvcc there is nothing for a device; Python does not ask for it
+constexpr int kNoKernels = -3;
+template <class T>
+int device_gather_out(const OutArgs<T>&, void*) {
+  return kNoKernels;
+}
+template <class T>
+int device_gather_in_weight(const InWeightArgs<T>&, T*, void*) {
+  return kNoKernels;
+}
+
+}  // namespace
+
+const char* cuda_error(int) { return nullptr; }
+bool has_cuda() { return false; }
+#endif
+
+namespace {
+
+struct HostRunner {
+  template <class Kernel>
+  int run(int64_t blocks, const typename Kernel::Args& args, const GatherGeometry& g) const {
+    for (int64_t block = 0; block < blocks; ++block) {
+      HostGroup<Kernel::kThreads> group(block, g.shared_bytes);
+      Kernel::run(group, args, g);
+    }
+    return kCudaOk;
+  }
+};
+
+}  // namespace
+
+template <class T>
+int gather_out(const OutArgs<T>& args, const CudaTarget& target) {
+  return target.emulated ? run_gather_out(args, HostRunner{})
+                         : device_gather_out(args, target.stream);
+}
+
+template <class T>
+int gather_in_weight(const InWeightArgs<T>& args, T* partial, const CudaTarget& target) {
+  return target.emulated ? run_gather_in_weight(args, partial, HostRunner{})
+                         : device_gather_in_weight(args, partial, target.stream);
+}
+
+template <class T>
+int64_t gather_partial_numbers(const LayerArgs<T>& layer) {
+  return partial_numbers(layer);
+}
+
+template int gather_out(const OutArgs<float>&, const CudaTarget&);
+template int gather_out(const OutArgs<double>&, const CudaTarget&);
+template int gather_in_weight(const InWeightArgs<float>&, float*, const CudaTarget&);
+template int gather_in_weight(const InWeightArgs<double>&, double*, const CudaTarget&);
+template int64_t gather_partial_numbers(const LayerArgs<float>&);
+template int64_t gather_partial_numbers(const LayerArgs<double>&);
+
+}  // namespace kan_fast

@@ -1,0 +1,32 @@
+// Entry points of the CUDA kernels, for host code: addresses of the device's memory and a stream.
+#pragma once
+
+#include "kan_fast/args.h"
+
+namespace kan_fast {
+
+// 0, or an error: of CUDA's where positive.
+enum CudaStatus : int { kCudaOk = 0, kTooManyBlocks = -1, kTooManyFunctions = -2 };
+
+// Where a launch goes. On the host (`emulated`) the same kernels run thread by thread, on addresses
+// of the host's memory: what tests without a GPU run.
+struct CudaTarget {
+  bool emulated;
+  void* stream;  // cudaStream_t
+};
+
+// `knots` of the layer's table are the device's; `by_cell` is not read.
+template <class T>
+int gather_out(const OutArgs<T>& args, const CudaTarget& target);
+// `partial` has room for `gather_partial_numbers` numbers.
+template <class T>
+int gather_in_weight(const InWeightArgs<T>& args, T* partial, const CudaTarget& target);
+template <class T>
+int64_t gather_partial_numbers(const LayerArgs<T>& layer);
+
+// What an error says; null for one that is no CUDA error.
+const char* cuda_error(int error);
+// Whether this build has kernels for a device.
+bool has_cuda();
+
+}  // namespace kan_fast

@@ -1,0 +1,2 @@
+#define KAN_CUDA_TYPE float
+#include "gather.cuh"
