@@ -7,8 +7,8 @@ from types import ModuleType
 from kan_fast.backends import cuda, native, reference, triton
 
 #: each module offers `name`, `why_not(problem, facts)`, `takes_narrow_inputs` and
-#: `kan_linear(...)`; those with kernels also `kernels(weight, product_dtype)` for `autograd.py`, and
-#: some `gram(...)` and `dense_kernels(weight, product_dtype)`
+#: `kan_linear(...)`; those with kernels also `kernels(weight, product_dtype)` for `autograd.py`,
+#: and some `gram(...)` and `dense_kernels(weight, product_dtype)`
 BACKENDS: dict[str, ModuleType] = {
     module.name: module for module in (native, triton, cuda, reference)
 }

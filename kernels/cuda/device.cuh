@@ -9,7 +9,7 @@
 namespace kan_fast {
 
 template <class Kernel>
-__global__ void __launch_bounds__(Kernel::kThreads)
+__global__ void __launch_bounds__(Kernel::kThreads, Kernel::kBlocks)
     in_step(const typename Kernel::Args args, const GatherGeometry geometry) {
   DeviceGroup<Kernel::kThreads> group;
   Kernel::run(group, args, geometry);

@@ -36,7 +36,7 @@ struct HostRunner {
   template <class Kernel>
   int run(int64_t blocks, const typename Kernel::Args& args, const GatherGeometry& g) const {
     for (int64_t block = 0; block < blocks; ++block) {
-      HostGroup<Kernel::kThreads> group(block, g.shared_bytes);
+      HostGroup<Kernel::kThreads> group(static_cast<int>(block), g.shared_bytes);
       Kernel::run(group, args, g);
     }
     return kCudaOk;

@@ -29,7 +29,7 @@ struct GatherGeometry {
 };
 
 template <class T>
-KAN_HD T weight_at(const LayerArgs<T>& layer, int64_t o, int64_t i, int g) {
+KAN_HD_INLINE T weight_at(const LayerArgs<T>& layer, int64_t o, int64_t i, int g) {
   const int64_t edge = o * layer.in_features + i;
   if (g == layer.table.num_basis)
     return layer.base_weight == nullptr ? T(0) : layer.base_weight[edge];
@@ -39,8 +39,8 @@ KAN_HD T weight_at(const LayerArgs<T>& layer, int64_t o, int64_t i, int g) {
 
 // Functions of a pair: window_start, order + 1 values and the base function, times v if `scaled`.
 template <int kOrder, class T>
-KAN_HD int functions_at(const LayerArgs<T>& layer, int64_t r, int64_t i, int derivative,
-                        bool scaled, T* value /* [kOrder + 2] */) {
+KAN_HD_INLINE int functions_at(const LayerArgs<T>& layer, int64_t r, int64_t i, int derivative,
+                               bool scaled, T* value /* [kOrder + 2] */) {
   const TableView<T>& table = layer.table;
   const T x = layer.x[r * layer.x_row_stride + i * layer.x_col_stride];
   const T* knots = table.knots + table.feature(i) * table.num_knots;

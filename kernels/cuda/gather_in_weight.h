@@ -15,7 +15,7 @@ struct GatherInWeightArgs {
 
 // S of an edge to the gradients of its parameters; `sum(g)` is S of function g.
 template <class T, class Sum>
-KAN_HD void unfold_edge(const InWeightArgs<T>& args, int64_t o, int64_t i, const Sum& sum) {
+KAN_HD_INLINE void unfold_edge(const InWeightArgs<T>& args, int64_t o, int64_t i, const Sum& sum) {
   const LayerArgs<T>& layer = args.layer;
   const int num_basis = layer.table.num_basis;
   const int64_t edge = o * layer.in_features + i;
@@ -36,6 +36,7 @@ template <int kOrder, class T>
 struct GatherInWeight {
   using Args = GatherInWeightArgs<T>;
   static constexpr int kThreads = kGatherThreads;
+  static constexpr int kBlocks = sizeof(T) == 4 ? 2 : 1;
   static constexpr int kValues = kOrder + 2;
 
   // of a tile of z: weight [kTileInputs, outputs, num_basis + 1], u [outputs, kTileRows];
@@ -48,8 +49,9 @@ struct GatherInWeight {
     return sizeof(T) * (z > s ? z : s) + sizeof(int) * kTileInputs * kStagedRows;
   }
 
-  static KAN_HD int64_t in_tiles(const LayerArgs<T>& layer) {
-    return (layer.in_features + kTileInputs - 1) / kTileInputs;
+  // fewer than 2^31, as blocks are
+  static KAN_HD int in_tiles(const LayerArgs<T>& layer) {
+    return static_cast<int>((layer.in_features + kTileInputs - 1) / kTileInputs);
   }
   static KAN_HD int64_t z_blocks(const InWeightArgs<T>& of) {
     return of.z == nullptr ? 0 : (of.layer.rows + kTileRows - 1) / kTileRows * in_tiles(of.layer);
@@ -65,8 +67,8 @@ struct GatherInWeight {
   }
 
   template <class Group>
-  static KAN_HD void run(Group& group, const Args& args, const GatherGeometry& g) {
-    const int64_t first = z_blocks(args.of);
+  static KAN_HD_INLINE void run(Group& group, const Args& args, const GatherGeometry& g) {
+    const int first = static_cast<int>(z_blocks(args.of));
     if (group.block() < first)
       z_tile(group, args.of, g, group.block());
     else
@@ -75,11 +77,11 @@ struct GatherInWeight {
 
  private:
   template <class Group>
-  static KAN_HD void z_tile(Group& group, const InWeightArgs<T>& args, const GatherGeometry& g,
-                            int64_t block) {
+  static KAN_HD_INLINE void z_tile(Group& group, const InWeightArgs<T>& args,
+                                   const GatherGeometry& g, int block) {
     const LayerArgs<T>& layer = args.layer;
     const int columns = layer.table.num_basis + 1, outputs = g.outputs;
-    const int64_t row = block / in_tiles(layer) * kTileRows;
+    const int64_t row = static_cast<int64_t>(block / in_tiles(layer)) * kTileRows;
     const int64_t in = block % in_tiles(layer) * kTileInputs;
     T* const weight = reinterpret_cast<T*>(group.shared());
     T* const u = weight + static_cast<int64_t>(kTileInputs) * columns * outputs;
@@ -136,11 +138,12 @@ struct GatherInWeight {
   }
 
   template <class Group>
-  static KAN_HD void s_tile(Group& group, const Args& all, const GatherGeometry& g, int64_t block) {
+  static KAN_HD_INLINE void s_tile(Group& group, const Args& all, const GatherGeometry& g,
+                                   int block) {
     const InWeightArgs<T>& args = all.of;
     const LayerArgs<T>& layer = args.layer;
     const int columns = layer.table.num_basis + 1, outputs = g.outputs;
-    const int64_t out_tiles = (layer.out_features + outputs - 1) / outputs;
+    const int out_tiles = static_cast<int>((layer.out_features + outputs - 1) / outputs);
     const int64_t part = block / (in_tiles(layer) * out_tiles);
     const int64_t in = block / out_tiles % in_tiles(layer) * kTileInputs;
     const int64_t out = block % out_tiles * outputs;
@@ -218,13 +221,14 @@ template <class T>
 struct UnfoldParts {
   using Args = GatherInWeightArgs<T>;
   static constexpr int kThreads = kGatherThreads;
+  static constexpr int kBlocks = sizeof(T) == 4 ? 2 : 1;
 
   static int64_t blocks(const Args& args, const GatherGeometry&) {
     return (args.of.layer.out_features * args.of.layer.in_features + kThreads - 1) / kThreads;
   }
 
   template <class Group>
-  static KAN_HD void run(Group& group, const Args& args, const GatherGeometry& g) {
+  static KAN_HD_INLINE void run(Group& group, const Args& args, const GatherGeometry& g) {
     const LayerArgs<T>& layer = args.of.layer;
     const int64_t columns = layer.table.num_basis + 1, outputs = layer.out_features;
     group.each([&](int thread) {

@@ -12,6 +12,7 @@ template <int kOrder, class T>
 struct GatherOut {
   using Args = OutArgs<T>;
   static constexpr int kThreads = kGatherThreads;
+  static constexpr int kBlocks = sizeof(T) == 4 ? 2 : 1;
   static constexpr int kValues = kOrder + 2;
   struct Sums {
     T sum[4][4];
@@ -28,11 +29,11 @@ struct GatherOut {
   }
 
   template <class Group>
-  static KAN_HD void run(Group& group, const Args& args, const GatherGeometry& g) {
+  static KAN_HD_INLINE void run(Group& group, const Args& args, const GatherGeometry& g) {
     const LayerArgs<T>& layer = args.layer;
     const int columns = layer.table.num_basis + 1, outputs = g.outputs;
-    const int64_t out_tiles = (layer.out_features + outputs - 1) / outputs;
-    const int64_t row = group.block() / out_tiles * kTileRows;
+    const int out_tiles = static_cast<int>((layer.out_features + outputs - 1) / outputs);
+    const int64_t row = static_cast<int64_t>(group.block() / out_tiles) * kTileRows;
     const int64_t out = group.block() % out_tiles * outputs;
     T* const weight = reinterpret_cast<T*>(group.shared());
     T* const value = weight + static_cast<int64_t>(g.inputs) * columns * outputs;

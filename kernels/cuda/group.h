@@ -30,7 +30,7 @@ struct DeviceGroup {
     __device__ S& operator[](int) { return state; }
   };
 
-  __device__ int64_t block() const { return blockIdx.x; }
+  __device__ int block() const { return static_cast<int>(blockIdx.x); }
   __device__ unsigned char* shared() const { return shared_memory; }
   template <class F>
   __device__ void each(const F& f) const {
@@ -51,8 +51,8 @@ class HostGroup {
     S& operator[](int thread) { return states[thread]; }
   };
 
-  HostGroup(int64_t block, size_t shared_bytes) : block_(block), shared_(shared_bytes) {}
-  int64_t block() const { return block_; }
+  HostGroup(int block, size_t shared_bytes) : block_(block), shared_(shared_bytes) {}
+  int block() const { return block_; }
   unsigned char* shared() { return shared_.data(); }
   template <class F>
   void each(const F& f) const {
@@ -60,7 +60,7 @@ class HostGroup {
   }
 
  private:
-  int64_t block_;
+  int block_;
   std::vector<unsigned char> shared_;
 };
 

@@ -18,7 +18,7 @@ constexpr int kNoWindow = -1;
 //   the first function of the window; outside the grid all values are zero. kNoWindow where x is
 //   not finite: then all are NaN, and so is every other function of the grid.
 template <int kOrder, class T>
-KAN_HD int basis_window(T x, const T* knots, int num_knots, int derivative, T* value) {
+KAN_HD_INLINE int basis_window(T x, const T* knots, int num_knots, int derivative, T* value) {
 #pragma unroll
   for (int m = 0; m <= kOrder; ++m) value[m] = x - x;
   if (x - x != T(0)) return kNoWindow;
@@ -36,7 +36,9 @@ KAN_HD int basis_window(T x, const T* knots, int num_knots, int derivative, T* v
   for (int m = 1; m <= kOrder; ++m) {
     const bool differs = m > kOrder - derivative;
 #pragma unroll
-    for (int a = kOrder - m; a <= kOrder; ++a) {
+    for (int a = 0; a <= kOrder; ++a) {
+      // bounds that are constants, so that arrays become registers
+      if (a < kOrder - m) continue;
       const int j = cell - kOrder + a;
       const T width = t[a + m] - t[a], next_width = t[a + m + 1] - t[a + 1];
       const T left = width > T(0) ? value[a] / width : T(0);
@@ -48,18 +50,16 @@ KAN_HD int basis_window(T x, const T* knots, int num_knots, int derivative, T* v
     }
   }
   const int start = window_start(cell, kOrder, num_knots - 1 - kOrder);
-  const int shift = start - (cell - kOrder);
-  if (shift != 0) {
-    T moved[kOrder + 1];
+  // at the ends of the grid, function by function: constant indices keep the values in registers
+  for (int shift = start - (cell - kOrder); shift > 0; --shift) {
 #pragma unroll
-    for (int m = 0; m <= kOrder; ++m) {
-      moved[m] = T(0);
+    for (int m = 0; m < kOrder; ++m) value[m] = value[m + 1];
+    value[kOrder] = T(0);
+  }
+  for (int shift = start - (cell - kOrder); shift < 0; ++shift) {
 #pragma unroll
-      for (int a = 0; a <= kOrder; ++a)
-        if (a == m + shift) moved[m] = value[a];
-    }
-#pragma unroll
-    for (int m = 0; m <= kOrder; ++m) value[m] = moved[m];
+    for (int m = kOrder; m > 0; --m) value[m] = value[m - 1];
+    value[0] = T(0);
   }
   return start;
 }

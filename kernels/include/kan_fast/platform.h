@@ -7,8 +7,11 @@
 
 #if defined(__CUDACC__)
 #define KAN_HD __host__ __device__ inline
+// for what fills an array of its caller: a call would keep the array in memory
+#define KAN_HD_INLINE __host__ __device__ __forceinline__
 #else
 #define KAN_HD inline
+#define KAN_HD_INLINE inline
 #endif
 
 // for the innermost steps of a kernel: a call would send vectors through memory
