@@ -1,6 +1,10 @@
 // The CUDA kernels for Python: addresses of a device's memory and a stream.
+#include <pybind11/stl.h>
+
+#include <array>
 #include <stdexcept>
 #include <string>
+#include <vector>
 
 #include "bindings.h"
 #include "device_entry.h"
@@ -90,6 +94,68 @@ int in_weight(const Layer& layer, const Gradients& a, int64_t partial,
       pointer<T>(partial), target);
 }
 
+// The leading arguments of `cuda_out`, of every layer.
+using Layers = std::vector<std::array<int64_t, 17>>;
+// Addresses of the gradients of spline_weight, spline_scaler and base_weight, of every layer.
+using LayerGradients = std::vector<std::array<int64_t, 3>>;
+
+template <class T>
+kan_fast::NetworkArgs<T> network_of(const Layers& layers) {
+  kan_fast::NetworkArgs<T> args{};
+  // one too many is refused by its number
+  args.num_layers = static_cast<int>(layers.size());
+  for (size_t n = 0; n < layers.size() && n < kan_fast::kMostLayers; ++n) {
+    const auto& a = layers[n];
+    const Layer layer{a[1],
+                      a[2],
+                      a[3],
+                      static_cast<int>(a[4]),
+                      static_cast<int>(a[5]),
+                      static_cast<int>(a[6]),
+                      a[7],
+                      a[8],
+                      a[9],
+                      a[10],
+                      a[11],
+                      a[12],
+                      a[13],
+                      a[14],
+                      a[15],
+                      a[16]};
+    args.of[n].layer = layer.of<T>();
+  }
+  return args;
+}
+
+template <class T>
+int network_out(const Layers& layers, const std::vector<int64_t>& y,
+                const kan_fast::CudaTarget& target) {
+  kan_fast::NetworkArgs<T> args = network_of<T>(layers);
+  for (size_t n = 0; n < y.size(); ++n) args.y[n] = pointer<T>(y[n]);
+  py::gil_scoped_release release;
+  return kan_fast::network<T>(args, false, target);
+}
+
+template <class T>
+int network_in_weight(const Layers& layers, const std::array<int64_t, 3>& u, int64_t z,
+                      const LayerGradients& gradients, int64_t partial,
+                      const kan_fast::CudaTarget& target) {
+  kan_fast::NetworkArgs<T> args = network_of<T>(layers);
+  kan_fast::InWeightArgs<T>& last = args.of[args.num_layers - 1];
+  last.u = pointer<const T>(u[0]);
+  last.u_row_stride = u[1];
+  last.u_col_stride = u[2];
+  args.of[0].z = pointer<T>(z);
+  for (size_t n = 0; n < gradients.size(); ++n) {
+    args.of[n].grad_spline_weight = pointer<T>(gradients[n][0]);
+    args.of[n].grad_spline_scaler = pointer<T>(gradients[n][1]);
+    args.of[n].grad_base_weight = pointer<T>(gradients[n][2]);
+  }
+  args.partial = pointer<T>(partial);
+  py::gil_scoped_release release;
+  return kan_fast::network<T>(args, true, target);
+}
+
 }  // namespace
 
 void bind_cuda(py::module_& m) {
@@ -118,5 +184,25 @@ void bind_cuda(py::module_& m) {
           const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
           check_launch(is_double ? in_weight<double>(layer, gradients, partial, target)
                                  : in_weight<float>(layer, gradients, partial, target));
+        });
+  m.def("cuda_network_size", [](bool is_double, const Layers& layers) {
+    const kan_fast::NetworkSize size = is_double
+                                           ? kan_fast::network_size(network_of<double>(layers))
+                                           : kan_fast::network_size(network_of<float>(layers));
+    return std::make_pair(size.blocks, size.numbers);
+  });
+  m.def("cuda_network_out", [](bool is_double, const Layers& layers, const std::vector<int64_t>& y,
+                               bool emulated, int64_t stream) {
+    const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
+    check_launch(is_double ? network_out<double>(layers, y, target)
+                           : network_out<float>(layers, y, target));
+  });
+  m.def("cuda_network_in_weight",
+        [](bool is_double, const Layers& layers, const std::array<int64_t, 3>& u, int64_t z,
+           const LayerGradients& gradients, int64_t partial, bool emulated, int64_t stream) {
+          const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
+          check_launch(is_double
+                           ? network_in_weight<double>(layers, u, z, gradients, partial, target)
+                           : network_in_weight<float>(layers, u, z, gradients, partial, target));
         });
 }

@@ -46,15 +46,12 @@ class _Stack(Function):
     def forward(
         ctx: Any, x: Tensor, bases: Sequence[BasisSpec], kernels: Kernels, *parameters: Tensor
     ) -> Tensor:
-        inputs = []
-        for n, basis in enumerate(bases):
-            inputs.append(x)
-            x = kernels.out(x, None, *parameters[_PER_LAYER * n :][:_PER_LAYER], basis, 0)
+        outputs = _outputs(x, bases, kernels, parameters)
         # the inputs of the layers are the only activations that are kept
-        ctx.save_for_backward(*inputs, *parameters)
+        ctx.save_for_backward(x, *outputs[:-1], *parameters)
         ctx.bases = bases
         ctx.kernels = kernels
-        return x
+        return outputs[-1]
 
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
@@ -64,6 +61,11 @@ class _Stack(Function):
         need = _wanted(ctx, parameters, need)
         if torch.is_grad_enabled():
             return _again(ctx, inputs, parameters, u, need_x, need)
+        network = getattr(ctx.kernels, "network", None)
+        if network is not None:
+            found = network.in_weight(inputs, u, ctx.bases, parameters, need_x, need)
+            if found is not None:
+                return found[0], None, None, *found[1]
         gradients: list[Tensor | None] = [None] * len(parameters)
         for n in range(len(inputs) - 1, -1, -1):
             at = slice(_PER_LAYER * n + 1, _PER_LAYER * (n + 1))
@@ -72,6 +74,21 @@ class _Stack(Function):
                 (n > 0 or need_x, *need[at]),
             )  # fmt: skip
         return u, None, None, *gradients
+
+
+def _outputs(
+    x: Tensor, bases: Sequence[BasisSpec], kernels: Kernels, parameters: Sequence[Tensor | None]
+) -> list[Tensor]:
+    """Of every layer: from one launch where the kernels have one for networks and this one fits."""
+    network = getattr(kernels, "network", None)
+    outputs = None if network is None else network.out(x, bases, parameters)
+    if outputs is not None:
+        return outputs
+    outputs = []
+    for n, basis in enumerate(bases):
+        x = kernels.out(x, None, *parameters[_PER_LAYER * n :][:_PER_LAYER], basis, 0)
+        outputs.append(x)
+    return outputs
 
 
 def _wanted(ctx: Any, parameters: Sequence[Tensor | None], need: list[bool]) -> list[bool]:

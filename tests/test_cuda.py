@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from cases import make_case
+from cases import Case, make_case
 from judge import compare
+from torch import Tensor
 
 import kan_fast
-from kan_fast import machine
-from kan_fast.backends import BACKENDS, cuda
+from kan_fast import machine, reference, stack
+from kan_fast.backends import BACKENDS, cuda, cuda_network, native
 from kan_fast.errors import BackendUnavailable
 from kan_fast.functional import plan_for
 from kan_fast.planner import choose
 from kan_fast.spec import Problem
+from kan_fast.testing import GRADIENT_FACTOR, VALUE_FACTOR, assert_within_tolerance
 
 ARCHITECTURES = {"sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"}
 
@@ -50,7 +52,8 @@ def test_every_kernel_is_there_for_every_architecture_and_keeps_its_registers() 
             assert found[2] == found[3] == "0", f"{arch} spills: {line}"
     assert set(kernels) == ARCHITECTURES
     # eight orders in each direction and what adds up parts of the rows, for two number types
-    assert {len(names) for names in kernels.values()} == {2 * (2 * 8 + 1)}
+    # likewise for networks
+    assert {len(names) for names in kernels.values()} == {2 * 2 * (2 * 8 + 1)}
 
 
 def test_who_asks_for_them_gets_them() -> None:
@@ -96,3 +99,149 @@ def test_a_grid_too_large_for_shared_memory_is_refused() -> None:
     case = make_case(3, 1, 1, 4000)
     with pytest.raises(ValueError, match="fit in 96 KB of shared memory"):
         compare(case, cuda)
+
+
+#: widths, grid_size, spline_order, rows: the networks of scientists, one above a block of rows,
+#: one of the widest and one as deep as they may be
+NETWORKS = [
+    ((2, 5, 1), 5, 3, 1000),
+    ((4, 10, 10, 1), 3, 3, 70),
+    ((2, 8, 8, 8, 2), 5, 3, 33),
+    ((1, 1), 1, 0, 1),
+    ((64, 3, 17), 4, 2, 65),
+    ((3, 2, 2, 2, 2, 2, 2, 2, 4), 6, 5, 40),
+    ((2, 3, 1), 5, 3, 9000),
+    ((2, 3, 1), 5, 3, 0),
+]
+
+
+def network(
+    widths: tuple[int, ...], grid_size: int, order: int, rows: int, dtype: torch.dtype
+) -> tuple[Tensor, list[Case]]:
+    layers = [
+        make_case(1, i, o, grid_size, order, dtype=dtype, knots="per-feature", scaler=n % 2 == 0)
+        for n, (i, o) in enumerate(zip(widths, widths[1:], strict=False))
+    ]
+    for layer in layers:  # outputs of the size of the grid
+        for t in layer.parameters():
+            if t is not None:
+                t /= max(1, layer.spline_weight.shape[1]) ** 0.5
+    return torch.rand(rows, widths[0], dtype=dtype) * 3 - 1.5, layers
+
+
+def outputs_and_gradients(run, x: Tensor, layers: list[Case], u: Tensor) -> dict[str, Tensor]:
+    leaves = [x, *[t for layer in layers for t in layer.parameters() if t is not None]]
+    leaves = [t.clone().requires_grad_() for t in leaves]
+    rest = iter(leaves[1:])
+    parameters: list[Tensor | None] = []
+    for layer in layers:
+        parameters.append(layer.knots)
+        parameters += [None if t is None else next(rest) for t in layer.parameters()]
+    y = run(leaves[0], parameters, [layer.basis for layer in layers])
+    found = torch.autograd.grad(y, leaves, u)
+    return {"y": y.detach()} | {f"gradient {n}": t for n, t in enumerate(found)}
+
+
+def by_layers(x: Tensor, parameters: list[Tensor | None], bases: list) -> Tensor:
+    for n, basis in enumerate(bases):
+        x = reference.kan_linear(x, *parameters[4 * n : 4 * n + 4], basis)
+    return x
+
+
+def in_one_launch(x: Tensor, parameters: list[Tensor | None], bases: list) -> Tensor:
+    return stack._Stack.apply(x, tuple(bases), cuda, *parameters)
+
+
+def in_native_layers(x: Tensor, parameters: list[Tensor | None], bases: list) -> Tensor:
+    return stack._Stack.apply(x, tuple(bases), native, *parameters)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("shape", NETWORKS, ids=str)
+def test_networks_in_one_launch(shape: tuple, dtype: torch.dtype, monkeypatch) -> None:
+    # nothing falls back to layers
+    monkeypatch.setattr(cuda, "out", None)
+    monkeypatch.setattr(cuda, "in_weight", None)
+    x, layers = network(*shape, dtype)
+    u = torch.randn(shape[3], shape[0][-1], dtype=dtype)
+    found = outputs_and_gradients(in_one_launch, x, layers, u)
+
+    def wide(t: Tensor) -> Tensor:
+        return t.double()
+
+    truth = outputs_and_gradients(
+        by_layers, wide(x), [layer.to(torch.float64) for layer in layers], wide(u)
+    )
+    yardstick = outputs_and_gradients(by_layers, x, layers, u)
+    for name, result in found.items():
+        # automatic differentiation of the recurrence is no better than this in float64, and few
+        # numbers are no measure of a method
+        scale = float(truth[name].abs().max()) + 1 if truth[name].numel() else 0
+        doubt = (3e-12 + 4 * torch.finfo(dtype).eps) * scale
+        factor = VALUE_FACTOR if name == "y" else GRADIENT_FACTOR
+        assert_within_tolerance(name, result, truth[name], yardstick[name], factor, doubt)
+
+
+def test_only_gradients_that_are_wanted() -> None:
+    x, layers = network((2, 5, 1), 5, 3, 50, torch.float64)
+    u = torch.randn(50, 1, dtype=torch.float64)
+    every = outputs_and_gradients(in_one_launch, x, layers, u)
+    parameters = [t for layer in layers for t in (layer.knots, *layer.parameters())]
+    x.requires_grad_()
+    y = in_one_launch(x, parameters, [layer.basis for layer in layers])
+    assert torch.equal(torch.autograd.grad(y, x, u)[0], every["gradient 0"])
+    x.requires_grad_(False)
+    last = layers[1].spline_weight.requires_grad_()
+    y = in_one_launch(x, parameters, [layer.basis for layer in layers])
+    assert torch.equal(torch.autograd.grad(y, last, u)[0], every["gradient 4"])
+
+
+def test_networks_have_every_derivative() -> None:
+    x, layers = network((2, 4, 1), 4, 4, 6, torch.float64)
+    leaves = [t for layer in layers for t in layer.parameters() if t is not None]
+    leaves = [x, *leaves]
+    for t in leaves:
+        t.requires_grad_()
+    parameters = [t for layer in layers for t in (layer.knots, *layer.parameters())]
+    bases = [layer.basis for layer in layers]
+
+    def run(*_: Tensor) -> Tensor:
+        return in_one_launch(x, parameters, bases)
+
+    assert torch.autograd.gradcheck(run, leaves, fast_mode=True)
+    assert torch.autograd.gradgradcheck(run, leaves, fast_mode=True)
+    thirds = []
+    for f in (in_one_launch, by_layers):
+        d = f(x, parameters, bases)
+        for _ in range(3):
+            (d,) = torch.autograd.grad(d.sum(), x, create_graph=True)
+        thirds.append(d)
+    torch.testing.assert_close(*thirds)
+
+
+def test_repeats_are_bitwise_equal_and_non_finite_rows_stay_in_their_row() -> None:
+    x, layers = network((2, 5, 1), 5, 3, 400, torch.float32)
+    u = torch.ones(400, 1)
+    first = outputs_and_gradients(in_one_launch, x, layers, u)
+    again = outputs_and_gradients(in_one_launch, x, layers, u)
+    assert all(torch.equal(t, again[name]) for name, t in first.items())
+    x[17, 1] = float("inf")
+    bad = outputs_and_gradients(in_one_launch, x, layers, u)
+    theirs = outputs_and_gradients(in_native_layers, x, layers, u)
+    rest = [r for r in range(400) if r != 17]
+    assert torch.equal(bad["y"][rest], first["y"][rest])
+    for name, t in bad.items():
+        assert torch.equal(t.isfinite(), theirs[name].isfinite()), name
+
+
+@pytest.mark.parametrize("widths", [(2, 65, 1), (2,) * 10, (64, 64, 64)], ids=str)
+def test_networks_that_do_not_fit_run_layer_by_layer(widths: tuple[int, ...]) -> None:
+    x, layers = network(widths, 5, 3, 20, torch.float64)
+    parameters = [t for layer in layers for t in (layer.knots, *layer.parameters())]
+    bases = [layer.basis for layer in layers]
+    assert cuda_network.out(x, bases, parameters) is None
+    u = torch.randn(20, widths[-1], dtype=torch.float64)
+    found = outputs_and_gradients(in_one_launch, x, layers, u)
+    wanted = outputs_and_gradients(in_native_layers, x, layers, u)
+    for name, t in found.items():
+        torch.testing.assert_close(t, wanted[name], msg=name)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from kan_fast import machine
 from kan_fast.autograd import Out
-from kan_fast.backends import batched
+from kan_fast.backends import batched, cuda_network
+from kan_fast.backends.cuda_network import target_of
 from kan_fast.backends.native import layer_numbers
 from kan_fast.backends.triton_arguments import on_device
 from kan_fast.errors import check_derivative
@@ -50,13 +51,6 @@ def why_not(problem: Problem, facts: machine.Machine) -> str | None:
     return None
 
 
-def _target(x: Tensor) -> tuple[bool, int]:
-    """Whether the kernels are emulated on the CPU, else torch's current stream."""
-    if x.device.type == "cpu":
-        return True, 0
-    return False, torch.cuda.current_stream(x.device).cuda_stream
-
-
 def out(
     x: Tensor,
     v: Tensor | None,
@@ -75,7 +69,7 @@ def out(
     y = x.new_empty((x.shape[0], spline_weight.shape[0]))
     with on_device(x):
         numbers, _alive = layer_numbers(x, v, knots, *parameters, basis)
-        machine.extension().cuda_out(*numbers, derivative, y.data_ptr(), *_target(x))
+        machine.extension().cuda_out(*numbers, derivative, y.data_ptr(), *target_of(x))
     return y
 
 
@@ -123,7 +117,7 @@ def in_weight(
             *u.stride(),
             *[0 if t is None else t.data_ptr() for t in outputs],
             partial.data_ptr(),
-            *_target(x),
+            *target_of(x),
         )
     return outputs
 
@@ -177,4 +171,6 @@ def kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> ModuleT
     return _this_module
 
 
+#: all layers of a small network in one launch
+network = cuda_network
 _this_module = sys.modules[__name__]

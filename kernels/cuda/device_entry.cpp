@@ -10,6 +10,8 @@ int device_gather_out(const OutArgs<float>& args, void* stream);
 int device_gather_out(const OutArgs<double>& args, void* stream);
 int device_gather_in_weight(const InWeightArgs<float>& args, float* partial, void* stream);
 int device_gather_in_weight(const InWeightArgs<double>& args, double* partial, void* stream);
+int device_network(const NetworkArgs<float>& args, bool backward, void* stream);
+int device_network(const NetworkArgs<double>& args, bool backward, void* stream);
 #else
 namespace {
 
@@ -21,6 +23,10 @@ int device_gather_out(const OutArgs<T>&, void*) {
 }
 template <class T>
 int device_gather_in_weight(const InWeightArgs<T>&, T*, void*) {
+  return kNoKernels;
+}
+template <class T>
+int device_network(const NetworkArgs<T>&, bool, void*) {
   return kNoKernels;
 }
 
@@ -62,6 +68,22 @@ int64_t gather_partial_numbers(const LayerArgs<T>& layer) {
   return partial_numbers(layer);
 }
 
+template <class T>
+int network(const NetworkArgs<T>& args, bool backward, const CudaTarget& target) {
+  return target.emulated ? run_network(args, backward, HostRunner{})
+                         : device_network(args, backward, target.stream);
+}
+
+template <class T>
+NetworkSize network_size(const NetworkArgs<T>& args) {
+  const int64_t blocks = network_blocks(args);
+  return {blocks, blocks == 0 ? 0 : network_numbers(args)};
+}
+
+template int network(const NetworkArgs<float>&, bool, const CudaTarget&);
+template int network(const NetworkArgs<double>&, bool, const CudaTarget&);
+template NetworkSize network_size(const NetworkArgs<float>&);
+template NetworkSize network_size(const NetworkArgs<double>&);
 template int gather_out(const OutArgs<float>&, const CudaTarget&);
 template int gather_out(const OutArgs<double>&, const CudaTarget&);
 template int gather_in_weight(const InWeightArgs<float>&, float*, const CudaTarget&);

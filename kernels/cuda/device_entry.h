@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kan_fast/args.h"
+#include "network_args.h"
 
 namespace kan_fast {
 
@@ -23,6 +24,12 @@ template <class T>
 int gather_in_weight(const InWeightArgs<T>& args, T* partial, const CudaTarget& target);
 template <class T>
 int64_t gather_partial_numbers(const LayerArgs<T>& layer);
+
+// All layers in one launch, forward or backward; see network.h.
+template <class T>
+int network(const NetworkArgs<T>& args, bool backward, const CudaTarget& target);
+template <class T>
+NetworkSize network_size(const NetworkArgs<T>& args);
 
 // What an error says; null for one that is no CUDA error.
 const char* cuda_error(int error);

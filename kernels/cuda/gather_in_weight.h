@@ -181,18 +181,9 @@ struct GatherInWeight {
           T* const mine = sum + i * columns * outputs + o;
           T base = mine[(columns - 1) * outputs];
           for (int r = 0; r < kStagedRows; ++r) {
-            const T* const at = value + (i * kStagedRows + r) * kValues;
-            const T cotangent = u[r * outputs + o];
-            const int first = start[i * kStagedRows + r];
-            if (first < 0) {
-              for (int c = 0; c < columns; ++c) mine[c * outputs] += cotangent * at[0];
-              base += at[0];
-              continue;
-            }
-            T* const window = mine + first * outputs;
-#pragma unroll
-            for (int m = 0; m <= kOrder; ++m) window[m * outputs] += cotangent * at[m];
-            base += cotangent * at[kOrder + 1];
+            const int pair = i * kStagedRows + r;
+            add_to_edge<kOrder>(u[r * outputs + o], start[pair], value + pair * kValues, 1, columns,
+                                outputs, mine, base);
           }
           mine[(columns - 1) * outputs] = base;
         }

@@ -10,6 +10,7 @@
 #include "gather_in_weight.h"
 #include "gather_out.h"
 #include "kan_fast/basis/bspline.h"
+#include "network.h"
 
 namespace kan_fast {
 
@@ -123,6 +124,49 @@ int64_t partial_numbers(const LayerArgs<T>& layer) {
   });
   if (g.row_parts <= 1) return 0;
   return g.row_parts * layer.in_features * layer.out_features * (layer.table.num_basis + 1);
+}
+
+// so that sizes stay in 32 bits
+constexpr int kMostNetworkFunctions = 1024;
+
+// Blocks of a network's launches; 0 where it does not fit.
+template <class T>
+int64_t network_blocks(const NetworkArgs<T>& args) {
+  int64_t bytes = 0;
+  if (args.num_layers < 1 || args.num_layers > kMostLayers) return 0;
+  for (int n = 0; n < args.num_layers; ++n) {
+    const LayerArgs<T>& layer = args.of[n].layer;
+    if (layer.in_features < 1 || layer.in_features > kMostWidth || layer.out_features < 1 ||
+        layer.out_features > kMostWidth || layer.table.order != args.of[0].layer.table.order ||
+        layer.table.num_basis > kMostNetworkFunctions)
+      return 0;
+  }
+  with_order(args.of[0].layer.table.order, [&](auto order) {
+    bytes = NetworkBackward<decltype(order)::value, T>::shared_bytes(args);
+    return 0;
+  });
+  if (bytes == 0 || bytes > kMostShared) return 0;
+  return std::max<int64_t>(1, std::min<int64_t>(network_tiles(args), kManyBlocks / 2));
+}
+
+template <class T, class Runner>
+int run_network(const NetworkArgs<T>& args, bool backward, const Runner& runner) {
+  GatherGeometry g{};
+  g.row_parts = network_blocks(args);
+  if (g.row_parts == 0) return kTooManyFunctions;
+  return with_order(args.of[0].layer.table.order, [&](auto order) {
+    using Forward = NetworkForward<decltype(order)::value, T>;
+    using Backward = NetworkBackward<decltype(order)::value, T>;
+    if (!backward) {
+      g.shared_bytes = Forward::shared_bytes(args);
+      return launch<Forward>(runner, args, g);
+    }
+    g.shared_bytes = Backward::shared_bytes(args);
+    const int error = launch<Backward>(runner, args, g);
+    if (error != kCudaOk) return error;
+    g.shared_bytes = 0;
+    return launch<UnfoldNetwork<T>>(runner, args, g);
+  });
 }
 
 }  // namespace kan_fast

@@ -1,0 +1,105 @@
+"""All layers of a small network in one launch: `stack.py` asks for it where a backend has it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from kan_fast import machine
+from kan_fast.backends import batched
+from kan_fast.backends.native import layer_numbers
+from kan_fast.backends.triton_arguments import on_device
+from kan_fast.spec import BasisSpec
+
+#: knots, spline_weight, spline_scaler and base_weight of every layer, one after the other
+_PER_LAYER = 4
+
+
+def target_of(x: Tensor) -> tuple[bool, int]:
+    """Whether the kernels are emulated on the CPU, else torch's current stream."""
+    if x.device.type == "cpu":
+        return True, 0
+    return False, torch.cuda.current_stream(x.device).cuda_stream
+
+
+def _layers(
+    inputs: Sequence[Tensor], bases: Sequence[BasisSpec], parameters: Sequence[Tensor | None]
+) -> tuple[list[tuple[int, ...]], list]:
+    """Every layer's numbers, and tensors that must outlive the call."""
+    found = [
+        layer_numbers(x, None, *parameters[_PER_LAYER * n :][:_PER_LAYER], basis)
+        for n, (x, basis) in enumerate(zip(inputs, bases, strict=True))
+    ]
+    return [numbers for numbers, _ in found], [alive for _, alive in found]
+
+
+def out(
+    x: Tensor, bases: Sequence[BasisSpec], parameters: Sequence[Tensor | None]
+) -> list[Tensor] | None:
+    """The outputs of all layers, or None where the network does not fit into shared memory.
+
+    Args:
+        x: `[rows, in_features]`.
+        bases: of the layers.
+        parameters: knots, spline_weight, spline_scaler and base_weight of each.
+    """
+    if batched.is_batched(x, *parameters):
+        return None
+    outputs = [
+        x.new_empty((x.shape[0], parameters[_PER_LAYER * n + 1].shape[0]))
+        for n in range(len(bases))
+    ]
+    is_double = x.dtype is torch.float64
+    with on_device(x):
+        numbers, _alive = _layers([x, *outputs[:-1]], bases, parameters)
+        if machine.extension().cuda_network_size(is_double, numbers)[0] == 0:
+            return None
+        addresses = [y.data_ptr() for y in outputs]
+        machine.extension().cuda_network_out(is_double, numbers, addresses, *target_of(x))
+    return outputs
+
+
+def in_weight(
+    inputs: Sequence[Tensor],
+    u: Tensor,
+    bases: Sequence[BasisSpec],
+    parameters: Sequence[Tensor | None],
+    need_x: bool,
+    need: Sequence[bool],
+) -> tuple[Tensor | None, list[Tensor | None]] | None:
+    """Gradients of x and of `parameters`, or None where the network does not fit.
+
+    Args:
+        inputs: of the layers; the first is x.
+        u: `[rows, out_features]`, the gradient of the last output.
+        need: which of `parameters` need one.
+    """
+    if batched.is_batched(u, *inputs, *parameters):
+        return None
+    x = inputs[0]
+    is_double = x.dtype is torch.float64
+    with on_device(x):
+        numbers, _alive = _layers(inputs, bases, parameters)
+        blocks, count = machine.extension().cuda_network_size(is_double, numbers)
+        if blocks == 0:
+            return None
+        contiguous = torch.contiguous_format
+        z = torch.empty_like(x, memory_format=contiguous) if need_x else None
+        gradients = [
+            torch.empty_like(t, memory_format=contiguous) if wanted else None
+            for t, wanted in zip(parameters, need, strict=True)
+        ]
+        addresses = [0 if t is None else t.data_ptr() for t in gradients]
+        partial = x.new_empty(blocks * count)
+        machine.extension().cuda_network_in_weight(
+            is_double,
+            numbers,
+            (u.data_ptr(), *u.stride()),
+            0 if z is None else z.data_ptr(),
+            [tuple(addresses[_PER_LAYER * n + 1 :][:3]) for n in range(len(bases))],
+            partial.data_ptr(),
+            *target_of(x),
+        )
+    return z, gradients

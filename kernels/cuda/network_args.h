@@ -1,0 +1,26 @@
+// What the kernels of a whole network read.
+#pragma once
+
+#include "kan_fast/args.h"
+
+namespace kan_fast {
+
+constexpr int kMostLayers = 8;
+
+// Layers from the first on; x of layer n + 1 is y of layer n. Every layer has the same order, and v
+// and derivatives are not used.
+template <class T>
+struct NetworkArgs {
+  int num_layers;
+  InWeightArgs<T> of[kMostLayers];  // u of the last, z of the first
+  T* y[kMostLayers];                // [rows, out_features]
+  T* partial;                       // [blocks, numbers], for the sums over rows of every block
+};
+
+// Blocks of the launches on a network, and numbers of each in `partial`; 0 blocks where the network
+// does not fit into shared memory.
+struct NetworkSize {
+  int64_t blocks, numbers;
+};
+
+}  // namespace kan_fast
