@@ -68,9 +68,9 @@ export -f run_tests
 export results
 
 if [ -n "$quick" ]; then
-  part tests 80 bash -c 'run_tests tests/test_triton.py tests/test_gpu.py -k "shapes or precision or half or repeats or gpu"'
+  part tests 80 bash -c 'run_tests tests/test_device_kernels.py tests/test_cuda.py tests/test_triton.py tests/test_gpu.py -k "shapes or precision or half or repeats or networks or gpu"'
 else
-  part tests 280 bash -c 'run_tests tests/test_triton.py tests/test_triton_backend.py tests/test_gpu.py'
+  part tests 280 bash -c 'run_tests tests/test_device_kernels.py tests/test_cuda.py tests/test_triton.py tests/test_triton_backend.py tests/test_gpu.py'
 fi
 
 sanitizer="$(command -v compute-sanitizer || ls /usr/local/cuda*/bin/compute-sanitizer 2>/dev/null | head -n 1)"
@@ -81,7 +81,8 @@ else
     [ -n "$quick" ] && [ "$tool" = racecheck ] && continue
     part "$tool" 100 env PYTORCH_NO_CUDA_MEMORY_CACHING=1 "$sanitizer" --tool "$tool" \
       --error-exitcode 9 \
-      python3 -m pytest -q -x tests/test_triton.py -k "7x2x5x5 or 65x17x4x3 or 40x7x16x20"
+      python3 -m pytest -q -x tests/test_device_kernels.py tests/test_cuda.py \
+      -k "7x2x5x5 or 65x17x4x3 or 40x7x16x20 or networks_in_one_launch"
   done
 fi
 

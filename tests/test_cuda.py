@@ -227,11 +227,12 @@ def test_repeats_are_bitwise_equal_and_non_finite_rows_stay_in_their_row() -> No
     assert all(torch.equal(t, again[name]) for name, t in first.items())
     x[17, 1] = float("inf")
     bad = outputs_and_gradients(in_one_launch, x, layers, u)
-    theirs = outputs_and_gradients(in_native_layers, x, layers, u)
     rest = [r for r in range(400) if r != 17]
-    assert torch.equal(bad["y"][rest], first["y"][rest])
-    for name, t in bad.items():
-        assert torch.equal(t.isfinite(), theirs[name].isfinite()), name
+    for name in ("y", "gradient 0"):  # of x
+        assert bad[name][17].isnan().all()
+        assert torch.equal(bad[name][rest], first[name][rest])
+    # the loss is lost: no parameter gets a gradient as if nothing had happened
+    assert all(not t.isfinite().all() for t in bad.values())
 
 
 @pytest.mark.parametrize("widths", [(2, 65, 1), (2,) * 10, (64, 64, 64)], ids=str)

@@ -10,6 +10,7 @@ import torch
 from cases import Case, make_case
 
 import kan_fast
+from kan_fast import envs, machine
 from kan_fast.backends import triton
 from kan_fast.functional import plan_for
 
@@ -37,6 +38,30 @@ def test_auto_runs_triton() -> None:
     assert plan_for(x, layer.spline_weight, layer.spline_order).backend == "triton"
 
 
+@pytest.fixture(params=["triton", "cuda"])
+def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A backend that every layer is asked to run on."""
+    if request.param == "cuda" and not machine.facts().cuda:
+        pytest.skip("kan_fast was built without nvcc")
+    monkeypatch.setattr(envs, "BACKEND", request.param)
+    return request.param
+
+
+@pytest.mark.parametrize("widths", [(2, 5, 1), (4, 10, 10, 1), (2, 8, 8, 8, 2)], ids=str)
+def test_a_network_is_one_launch(widths: tuple[int, ...], monkeypatch) -> None:
+    if not machine.facts().cuda:
+        pytest.skip("kan_fast was built without nvcc")
+    monkeypatch.setattr(envs, "BACKEND", "cuda")
+    model = kan_fast.KAN(widths).to("cuda")
+    x = (torch.rand(1000, widths[0], device="cuda") * 2 - 1).requires_grad_()
+    found = {}
+    for name, run in (("forward", lambda: model(x)), ("step", lambda: step(model, x))):
+        launches = gpu_timing.launches(run)
+        found[name] = sum(n for k, n in launches.items() if "in_step" in k)
+    # the last one adds up the sums of all blocks
+    assert found == {"forward": 1, "step": 3}
+
+
 @pytest.mark.parametrize("grid_size", [5, 100])
 def test_launches(grid_size: int) -> None:
     layer, x = layer_on("cuda", grid_size)
@@ -52,7 +77,7 @@ def test_launches(grid_size: int) -> None:
 
 
 @pytest.mark.parametrize("grid_size", [5, 100])
-def test_a_graph_replays_a_step(grid_size: int) -> None:
+def test_a_graph_replays_a_step(asked: str, grid_size: int) -> None:
     layer, x = layer_on("cuda", grid_size)
     optimizer = torch.optim.SGD(layer.parameters(), lr=1e-3)
 

@@ -10,7 +10,9 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PYTHON = sorted((ROOT / "kan_fast").rglob("*.py"))
-KERNELS = sorted(p for p in (ROOT / "kernels").rglob("*") if p.suffix in {".h", ".cpp", ".cu"})
+KERNELS = sorted(
+    p for p in (ROOT / "kernels").rglob("*") if p.suffix in {".h", ".cpp", ".cu", ".cuh"}
+)
 TRITON = sorted((ROOT / "kernels" / "triton_jit").glob("*.py"))
 CSRC = sorted((ROOT / "csrc").glob("*.cpp"))
 

@@ -14,9 +14,8 @@ from torch import Tensor
 from kan_fast import machine
 from kan_fast.autograd import Out
 from kan_fast.backends import batched, cuda_network
-from kan_fast.backends.cuda_network import target_of
+from kan_fast.backends.devices import on_device, target_of
 from kan_fast.backends.native import layer_numbers
-from kan_fast.backends.triton_arguments import on_device
 from kan_fast.errors import check_derivative
 from kan_fast.spec import MAX_SPLINE_ORDER, BasisSpec, Problem
 

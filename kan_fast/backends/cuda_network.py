@@ -9,19 +9,12 @@ from torch import Tensor
 
 from kan_fast import machine
 from kan_fast.backends import batched
+from kan_fast.backends.devices import on_device, target_of
 from kan_fast.backends.native import layer_numbers
-from kan_fast.backends.triton_arguments import on_device
 from kan_fast.spec import BasisSpec
 
 #: knots, spline_weight, spline_scaler and base_weight of every layer, one after the other
 _PER_LAYER = 4
-
-
-def target_of(x: Tensor) -> tuple[bool, int]:
-    """Whether the kernels are emulated on the CPU, else torch's current stream."""
-    if x.device.type == "cpu":
-        return True, 0
-    return False, torch.cuda.current_stream(x.device).cuda_stream
 
 
 def _layers(

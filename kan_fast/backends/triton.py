@@ -15,7 +15,8 @@ from kan_fast import machine
 from kan_fast.autograd import Out
 from kan_fast.backends import triton_dense, triton_gram
 from kan_fast.backends.dense import DenseKernels
-from kan_fast.backends.triton_arguments import jit, on_device
+from kan_fast.backends.devices import on_device
+from kan_fast.backends.triton_arguments import jit
 from kan_fast.backends.triton_launch import TritonKernels
 from kan_fast.spec import MAX_SPLINE_ORDER, BasisSpec, Problem
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 from types import SimpleNamespace
 from typing import Any
@@ -42,11 +41,6 @@ def jit() -> SimpleNamespace:
 
 def _contiguous(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
-
-
-def on_device(x: Tensor) -> contextlib.AbstractContextManager:
-    """Makes the device of `x` current, as launches need it."""
-    return torch.cuda.device(x.device) if x.is_cuda else contextlib.nullcontext()
 
 
 class Layer:

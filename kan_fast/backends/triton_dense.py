@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from kan_fast.backends.devices import on_device
 from kan_fast.backends.tiles import ceil_div
-from kan_fast.backends.triton_arguments import jit, on_device
+from kan_fast.backends.triton_arguments import jit
 from kan_fast.spec import ACTIVATIONS, DENSE_FAMILIES, DenseBasis
 
 #: numbers of a block: 16 MB of float32, which the second-level cache of an A100 or H100 holds

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from kan_fast import machine
 from kan_fast.backends import batched, tiles, triton_gather
-from kan_fast.backends.triton_arguments import Layer, jit, on_device, strides
+from kan_fast.backends.devices import on_device
+from kan_fast.backends.triton_arguments import Layer, jit, strides
 from kan_fast.errors import check_derivative
 from kan_fast.spec import BasisSpec
 
