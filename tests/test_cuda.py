@@ -20,7 +20,7 @@ from kan_fast.errors import BackendUnavailable
 from kan_fast.functional import plan_for
 from kan_fast.planner import choose
 from kan_fast.spec import Problem
-from kan_fast.testing import GRADIENT_FACTOR, VALUE_FACTOR, assert_within_tolerance
+from kan_fast.testing import GRADIENT_FACTOR, TF32_EPS, VALUE_FACTOR, assert_within_tolerance
 
 ARCHITECTURES = {"sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"}
 
@@ -52,8 +52,37 @@ def test_every_kernel_is_there_for_every_architecture_and_keeps_its_registers() 
             assert found[2] == found[3] == "0", f"{arch} spills: {line}"
     assert set(kernels) == ARCHITECTURES
     # eight orders in each direction and what adds up parts of the rows, for two number types
-    # likewise for networks
-    assert {len(names) for names in kernels.values()} == {2 * 2 * (2 * 8 + 1)}
+    # likewise for networks; and the forward on tensor cores, in one pass and in three
+    assert {len(names) for names in kernels.values()} == {2 * 2 * (2 * 8 + 1) + 2 * 8}
+
+
+@pytest.mark.parametrize("precision, eps", [("highest", None), ("high", TF32_EPS)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 16, 1), (65, 17, 67, 5), (130, 9, 130, 3), (40, 500, 16, 5), (64, 5, 20, 35)]
+)
+@pytest.mark.parametrize("order", [0, 1, 3, 5])
+def test_products_of_tensor_cores(
+    shape: tuple[int, ...], order: int, precision: str, eps: float | None, monkeypatch
+) -> None:
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
+    monkeypatch.setattr(machine.extension(), "cuda_out", None)
+    compare(make_case(*shape, order, knots="per-feature"), cuda, eps)
+
+
+def test_the_compiler_makes_products_of_tensor_cores() -> None:
+    done = subprocess.run(
+        [cuobjdump() or "false", "-sass", "-arch", "sm_80", machine.extension().__file__],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if not machine.facts().cuda or done.returncode:
+        pytest.skip("there is no CUDA build or no cuobjdump here")
+    kernels = re.split(r"Function : ", done.stdout)
+    counts = {
+        passes: [k.count("HMMA.1688.F32.TF32") for k in kernels if f"MmaOutILi3ELi{passes}E" in k]
+        for passes in (1, 3)
+    }
+    # 2 x 4 fragments of a warp
+    assert counts == {1: [8], 3: [24]}
 
 
 def test_who_asks_for_them_gets_them() -> None:

@@ -16,6 +16,7 @@ from kan_fast.autograd import Out
 from kan_fast.backends import batched, cuda_network
 from kan_fast.backends.devices import on_device, target_of
 from kan_fast.backends.native import layer_numbers
+from kan_fast.backends.triton import float32_products
 from kan_fast.errors import check_derivative
 from kan_fast.spec import MAX_SPLINE_ORDER, BasisSpec, Problem
 
@@ -50,6 +51,20 @@ def why_not(problem: Problem, facts: machine.Machine) -> str | None:
     return None
 
 
+#: from so many outputs and up to so many functions tensor cores multiply all functions of an input,
+#: of which most are zero; to be measured
+_MMA_OUTPUTS, _MMA_FUNCTIONS = 16, 40
+
+
+def _passes(x: Tensor, spline_weight: Tensor) -> int | None:
+    """Passes of TF32 that give the precision that torch has been asked for; None: no tensor
+    cores."""
+    outputs, _, functions = spline_weight.shape
+    if x.dtype is not torch.float32 or outputs < _MMA_OUTPUTS or functions > _MMA_FUNCTIONS:
+        return None
+    return 3 if float32_products() == "tf32x3" else 1
+
+
 def out(
     x: Tensor,
     v: Tensor | None,
@@ -66,9 +81,14 @@ def out(
     if batched.is_batched(v, *parameters):
         return batched.out(x, v, knots, parameters, basis, derivative)
     y = x.new_empty((x.shape[0], spline_weight.shape[0]))
+    passes = _passes(x, spline_weight)
     with on_device(x):
         numbers, _alive = layer_numbers(x, v, knots, *parameters, basis)
-        machine.extension().cuda_out(*numbers, derivative, y.data_ptr(), *target_of(x))
+        arguments = (*numbers, derivative, y.data_ptr())
+        if passes is None:
+            machine.extension().cuda_out(*arguments, *target_of(x))
+        else:
+            machine.extension().cuda_mma_out(*arguments, passes, *target_of(x))
     return y
 
 

@@ -10,6 +10,7 @@ int device_gather_out(const OutArgs<float>& args, void* stream);
 int device_gather_out(const OutArgs<double>& args, void* stream);
 int device_gather_in_weight(const InWeightArgs<float>& args, float* partial, void* stream);
 int device_gather_in_weight(const InWeightArgs<double>& args, double* partial, void* stream);
+int device_mma_out(const OutArgs<float>& args, int passes, void* stream);
 int device_network(const NetworkArgs<float>& args, bool backward, void* stream);
 int device_network(const NetworkArgs<double>& args, bool backward, void* stream);
 #else
@@ -25,6 +26,7 @@ template <class T>
 int device_gather_in_weight(const InWeightArgs<T>&, T*, void*) {
   return kNoKernels;
 }
+int device_mma_out(const OutArgs<float>&, int, void*) { return kNoKernels; }
 template <class T>
 int device_network(const NetworkArgs<T>&, bool, void*) {
   return kNoKernels;
@@ -55,6 +57,11 @@ template <class T>
 int gather_out(const OutArgs<T>& args, const CudaTarget& target) {
   return target.emulated ? run_gather_out(args, HostRunner{})
                          : device_gather_out(args, target.stream);
+}
+
+int mma_out(const OutArgs<float>& args, int passes, const CudaTarget& target) {
+  return target.emulated ? run_mma_out(args, passes, HostRunner{})
+                         : device_mma_out(args, passes, target.stream);
 }
 
 template <class T>

@@ -9,6 +9,7 @@
 #include <cstdint>
 
 #include "kan_fast/platform.h"
+#include "mma.h"
 
 #if !defined(__CUDACC__)
 #include <vector>
@@ -37,6 +38,16 @@ struct DeviceGroup {
     f(static_cast<int>(threadIdx.x));
     __syncthreads();
   }
+  // the same without a barrier, for what threads do to their own state
+  template <class F>
+  __device__ void each_alone(const F& f) const {
+    f(static_cast<int>(threadIdx.x));
+  }
+  // a product of tensor cores in every warp; pick(state) says what a thread holds of it
+  template <class S, class Pick>
+  __device__ void mma(PerThread<S>& states, const Pick& pick) const {
+    mma_tf32(pick(states[0]));
+  }
 };
 
 #else
@@ -57,6 +68,18 @@ class HostGroup {
   template <class F>
   void each(const F& f) const {
     for (int thread = 0; thread < kThreads; ++thread) f(thread);
+  }
+  template <class F>
+  void each_alone(const F& f) const {
+    each(f);
+  }
+  template <class S, class Pick>
+  void mma(PerThread<S>& states, const Pick& pick) const {
+    for (int first = 0; first < kThreads; first += kWarp) {
+      MmaOperands of[kWarp];
+      for (int lane = 0; lane < kWarp; ++lane) of[lane] = pick(states[first + lane]);
+      mma_tf32_of_warp(of);
+    }
   }
 
  private:

@@ -10,6 +10,7 @@
 #include "gather_in_weight.h"
 #include "gather_out.h"
 #include "kan_fast/basis/bspline.h"
+#include "mma_out.h"
 #include "network.h"
 
 namespace kan_fast {
@@ -98,6 +99,20 @@ int run_gather_out(const OutArgs<T>& args, const Runner& runner) {
     GatherGeometry g{};
     if (!out_geometry<Kernel>(args.layer, g)) return int{kTooManyFunctions};
     return launch<Kernel>(runner, args, g);
+  });
+}
+
+// Tensor cores multiply all functions of an input: for grids on which that is less than to gather.
+constexpr int kMostMmaFunctions = 48;
+
+template <class Runner>
+int run_mma_out(const OutArgs<float>& args, int passes, const Runner& runner) {
+  if (args.layer.table.num_basis > kMostMmaFunctions) return kTooManyFunctions;
+  return with_order(args.layer.table.order, [&](auto order) {
+    GatherGeometry g{};
+    g.shared_bytes = MmaOut<decltype(order)::value, 1>::shared_bytes(args.layer);
+    return passes == 1 ? launch<MmaOut<decltype(order)::value, 1>>(runner, args, g)
+                       : launch<MmaOut<decltype(order)::value, 3>>(runner, args, g);
   });
 }
 
