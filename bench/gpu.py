@@ -26,6 +26,7 @@ from shapes import Shape
 from torch import nn
 
 import kan_fast
+from kan_fast import envs, machine
 from kan_fast.baselines import kan_parameters, mlp, same_parameter_widths
 
 #: rows, widths, grid
@@ -70,6 +71,19 @@ def entrants(shape: Shape, with_peers: bool) -> dict[str, nn.Module]:
     return {name: model.cuda() for name, model in found.items()}
 
 
+def on_backend(name: str, run: gpu_timing.Run) -> gpu_timing.Run:
+    """The same with every layer asked to run on a backend."""
+
+    def asked() -> None:
+        before, envs.BACKEND = envs.BACKEND, name
+        try:
+            run()
+        finally:
+            envs.BACKEND = before
+
+    return asked
+
+
 def _works(runs: dict[str, gpu_timing.Run], shape: Shape) -> dict[str, gpu_timing.Run]:
     """Those that get through a run; out of memory is a finding, too."""
     found = {}
@@ -97,6 +111,8 @@ def measure(shape: Shape, name: str, args: argparse.Namespace) -> dict:
     with precision(name):
         for kind, run_of, times in (("step", timing.step, 3), ("forward", timing.forward, 1)):
             runs = {n: functools.partial(run_of, model, x) for n, model in models.items()}
+            if machine.facts().cuda:
+                runs["cuda kan_fast"] = on_backend("cuda", runs["kan_fast"])
             runs = _works(runs, shape)
             if kind == "step":
                 row["launches"] = {
@@ -104,8 +120,9 @@ def measure(shape: Shape, name: str, args: argparse.Namespace) -> dict:
                 }
                 row["kernels"] = gpu_timing.launches(runs["kan_fast"])
                 row["peak_bytes"] = {n: gpu_timing.peak_bytes(run) for n, run in runs.items()}
-                for n in ("mlp", "kan_fast"):
-                    runs[f"{n}, graph"] = gpu_timing.graphed(runs[n])
+                for n in ("mlp", "kan_fast", "cuda kan_fast"):
+                    if n in runs:
+                        runs[f"{n}, graph"] = gpu_timing.graphed(runs[n])
             taken = gpu_timing.interleaved(runs, args.seconds)
             row[kind] = {
                 "seconds": {n: statistics.median(t) for n, t in taken.items()},
@@ -140,9 +157,11 @@ def _say(row: dict, rates: dict[str, float]) -> None:
     step = row["step"]
     ours = step["over_mlp"]["kan_fast"]
     share = step["flops_per_second"] / rates[row["precision"]]
+    cuda = step["over_mlp"].get("cuda kan_fast", {"median": float("nan")})
     print(
         f"{row['shape']:32s} {row['precision']:9s} step {step['seconds']['kan_fast'] * 1e3:8.3f} ms"
         f"  over MLP {ours['median']:5.2f} [{ours['low']:.2f} {ours['high']:.2f}]"
+        f"  CUDA C++ {cuda['median']:5.2f}"
         f"  forward {row['forward']['over_mlp']['kan_fast']['median']:5.2f}"
         f"  of GEMM rate {share:4.0%}  launches {row['launches']['kan_fast']}",
         flush=True,

@@ -141,7 +141,7 @@ def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
         return None
     if not plain(x.device.type) or has_global_hooks():
         return None
-    if not torch.is_grad_enabled():
+    if not torch.is_grad_enabled() and x.device.type == "cpu":
         return _infer(layers, x) if x.shape[0] <= packed.MOST_ROWS else None
     bases = []
     parameters: list[Tensor | None] = []
@@ -164,6 +164,8 @@ def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
     if backend == "reference":
         return None
     kernels = BACKENDS[backend].kernels(parameters[1])
+    if not torch.is_grad_enabled():
+        return _outputs(x, bases, kernels, parameters)[-1]
     return super(Function, _Stack).apply(x, tuple(bases), kernels, *parameters)
 
 

@@ -58,6 +58,8 @@ def test_a_network_is_one_launch(widths: tuple[int, ...], monkeypatch) -> None:
     for name, run in (("forward", lambda: model(x)), ("step", lambda: step(model, x))):
         launches = gpu_timing.launches(run)
         found[name] = sum(n for k, n in launches.items() if "in_step" in k)
+    with torch.no_grad():
+        assert sum(gpu_timing.launches(lambda: model(x)).values()) == 1
     # the last one adds up the sums of all blocks
     assert found == {"forward": 1, "step": 3}
 

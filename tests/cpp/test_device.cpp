@@ -73,6 +73,16 @@ void compare(int rows, int in, int out, int grid_size, int order, double toleran
     }
   }
   expect_near("y", results[1].y, results[0].y, tolerance);
+  if constexpr (sizeof(T) == 4) {
+    std::vector<T> y(rows * out);
+    const int error = mma_out({layer, 1, y.data(), nullptr, 0}, 3, host);
+    if (num_basis <= 48) {
+      failures += error != kCudaOk;
+      expect_near("y of tensor cores", y, results[0].y, tolerance);
+    } else {
+      failures += error != kTooManyFunctions;
+    }
+  }
   expect_near("z", results[1].z, results[0].z, tolerance);
   expect_near("spline weights", results[1].spline, results[0].spline, tolerance);
   expect_near("scaler", results[1].scaler, results[0].scaler, tolerance);
@@ -86,6 +96,8 @@ int main() {
     compare<double>(67, 5, 9, 4, order, 1e-10);
     compare<float>(130, 3, 70, 60, order, 3e-4);
   }
+  compare<float>(70, 17, 67, 5, 3, 3e-4);
+  compare<float>(3, 2, 1, 45, 3, 3e-4);
   compare<double>(1, 1, 1, 1, 3, 1e-11);
   compare<float>(1100, 9, 1, 5, 3, 3e-4);
   compare<double>(5, 2, 3, 700, 3, 1e-10);
