@@ -167,14 +167,14 @@ void bind_cuda(py::module_& m) {
           check_launch(is_double ? out<double>(layer, derivative, y, target)
                                  : out<float>(layer, derivative, y, target));
         });
-  m.def("cuda_mma_out", [](KAN_LAYER_PARAMETERS, int derivative, int64_t y, int passes,
+  m.def("cuda_mma_out", [](KAN_LAYER_PARAMETERS, int derivative, int64_t y, int passes, bool sparse,
                            bool emulated, int64_t stream) {
     const Layer layer = KAN_LAYER_VALUES;
     if (is_double) throw py::type_error("kan_fast: tensor cores have no float64 here, got float64");
     const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
     py::gil_scoped_release release;
     const int error = kan_fast::mma_out(
-        {layer.of<float>(), derivative, pointer<float>(y), nullptr, 0}, passes, target);
+        {layer.of<float>(), derivative, pointer<float>(y), nullptr, 0}, passes, sparse, target);
     py::gil_scoped_acquire acquire;
     check_launch(error);
   });

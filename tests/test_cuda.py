@@ -15,14 +15,20 @@ from torch import Tensor
 
 import kan_fast
 from kan_fast import machine, reference, stack
-from kan_fast.backends import BACKENDS, cuda, cuda_network, native
+from kan_fast.backends import BACKENDS, cuda, cuda_network
 from kan_fast.errors import BackendUnavailable
 from kan_fast.functional import plan_for
 from kan_fast.planner import choose
 from kan_fast.spec import Problem
 from kan_fast.testing import GRADIENT_FACTOR, TF32_EPS, VALUE_FACTOR, assert_within_tolerance
 
+#: where there is no GPU, thread by thread
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 ARCHITECTURES = {"sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"}
+
+
+def case_of(*args, **kwargs) -> Case:
+    return make_case(*args, **kwargs).to(DEVICE)
 
 
 def cuobjdump() -> str | None:
@@ -51,22 +57,26 @@ def test_every_kernel_is_there_for_every_architecture_and_keeps_its_registers() 
         elif found := re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", line):
             assert found[2] == found[3] == "0", f"{arch} spills: {line}"
     assert set(kernels) == ARCHITECTURES
-    # eight orders in each direction and what adds up parts of the rows, for two number types
-    # likewise for networks; and the forward on tensor cores, in one pass and in three
-    assert {len(names) for names in kernels.values()} == {2 * 2 * (2 * 8 + 1) + 2 * 8}
+    # eight orders in each direction and what adds up parts of the rows, for two number types;
+    # likewise for networks; and the forward on tensor cores, in one pass and in three, dense and
+    # for orders 1 to 3 sparse
+    assert {len(names) for names in kernels.values()} == {2 * 2 * (2 * 8 + 1) + 2 * (8 + 3)}
 
 
 @pytest.mark.parametrize("precision, eps", [("highest", None), ("high", TF32_EPS)])
 @pytest.mark.parametrize(
     "shape", [(1, 1, 16, 1), (65, 17, 67, 5), (130, 9, 130, 3), (40, 500, 16, 5), (64, 5, 20, 35)]
 )
-@pytest.mark.parametrize("order", [0, 1, 3, 5])
+@pytest.mark.parametrize(
+    "order, sparse", [(0, False), (1, True), (2, True), (3, False), (3, True), (5, False)]
+)
 def test_products_of_tensor_cores(
-    shape: tuple[int, ...], order: int, precision: str, eps: float | None, monkeypatch
+    shape: tuple[int, ...], order: int, sparse: bool, precision: str, eps: float | None, monkeypatch
 ) -> None:
+    monkeypatch.setattr(cuda, "sparse", sparse)
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
     monkeypatch.setattr(machine.extension(), "cuda_out", None)
-    compare(make_case(*shape, order, knots="per-feature"), cuda, eps)
+    compare(case_of(*shape, order, knots="per-feature"), cuda, eps)
 
 
 def test_the_compiler_makes_products_of_tensor_cores() -> None:
@@ -83,6 +93,8 @@ def test_the_compiler_makes_products_of_tensor_cores() -> None:
     }
     # 2 x 4 fragments of a warp
     assert counts == {1: [8], 3: [24]}
+    sparse = [k.count("HMMA.SP.16816.F32.TF32") for k in kernels if "MmaSparseOutILi3ELi1E" in k]
+    assert sparse == [8]
 
 
 def test_who_asks_for_them_gets_them() -> None:
@@ -102,6 +114,7 @@ def test_who_asks_for_them_gets_them() -> None:
     assert "built without" in cuda.why_not(Problem("cpu", "float32", 3), emulating)
 
 
+@pytest.mark.skipif(machine.facts().cuda_emulated, reason="KAN_FAST_CUDA_EMULATE=1 allows it")
 def test_a_cpu_tensor_is_refused_in_a_sentence() -> None:
     layer = kan_fast.KANLinear(3, 2)
     x = torch.randn(4, 3)
@@ -112,7 +125,7 @@ def test_a_cpu_tensor_is_refused_in_a_sentence() -> None:
 
 @pytest.mark.parametrize("scaler", [True, False], ids=["scaler", "no-scaler"])
 def test_sums_over_many_rows_are_split(scaler: bool) -> None:
-    case = make_case(5003, 2, 12, scaler=scaler)
+    case = case_of(5003, 2, 12, scaler=scaler)
     layer, _alive = cuda.layer_numbers(case.x, None, case.knots, *case.parameters(), case.basis)
     parts = machine.extension().cuda_partial_numbers(*layer) / (2 * 12 * 9)
     assert parts == 40  # of at least 128 rows
@@ -121,11 +134,11 @@ def test_sums_over_many_rows_are_split(scaler: bool) -> None:
 
 @pytest.mark.parametrize("grid_size", [180, 700])
 def test_tiles_shrink_for_large_grids(grid_size: int) -> None:
-    compare(make_case(70, 3, 70, grid_size, dtype=torch.float64), cuda)
+    compare(case_of(70, 3, 70, grid_size, dtype=torch.float64), cuda)
 
 
 def test_a_grid_too_large_for_shared_memory_is_refused() -> None:
-    case = make_case(3, 1, 1, 4000)
+    case = case_of(3, 1, 1, 4000)
     with pytest.raises(ValueError, match="fit in 96 KB of shared memory"):
         compare(case, cuda)
 
@@ -148,14 +161,15 @@ def network(
     widths: tuple[int, ...], grid_size: int, order: int, rows: int, dtype: torch.dtype
 ) -> tuple[Tensor, list[Case]]:
     layers = [
-        make_case(1, i, o, grid_size, order, dtype=dtype, knots="per-feature", scaler=n % 2 == 0)
+        case_of(1, i, o, grid_size, order, dtype=dtype, knots="per-feature", scaler=n % 2 == 0)
         for n, (i, o) in enumerate(zip(widths, widths[1:], strict=False))
     ]
     for layer in layers:  # outputs of the size of the grid
         for t in layer.parameters():
             if t is not None:
                 t /= max(1, layer.spline_weight.shape[1]) ** 0.5
-    return torch.rand(rows, widths[0], dtype=dtype) * 3 - 1.5, layers
+    x = torch.rand(rows, widths[0], dtype=dtype) * 3 - 1.5
+    return x.to(DEVICE), layers
 
 
 def outputs_and_gradients(run, x: Tensor, layers: list[Case], u: Tensor) -> dict[str, Tensor]:
@@ -181,10 +195,6 @@ def in_one_launch(x: Tensor, parameters: list[Tensor | None], bases: list) -> Te
     return stack._Stack.apply(x, tuple(bases), cuda, *parameters)
 
 
-def in_native_layers(x: Tensor, parameters: list[Tensor | None], bases: list) -> Tensor:
-    return stack._Stack.apply(x, tuple(bases), native, *parameters)
-
-
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("shape", NETWORKS, ids=str)
 def test_networks_in_one_launch(shape: tuple, dtype: torch.dtype, monkeypatch) -> None:
@@ -192,7 +202,7 @@ def test_networks_in_one_launch(shape: tuple, dtype: torch.dtype, monkeypatch) -
     monkeypatch.setattr(cuda, "out", None)
     monkeypatch.setattr(cuda, "in_weight", None)
     x, layers = network(*shape, dtype)
-    u = torch.randn(shape[3], shape[0][-1], dtype=dtype)
+    u = torch.randn(shape[3], shape[0][-1], dtype=dtype).to(DEVICE)
     found = outputs_and_gradients(in_one_launch, x, layers, u)
 
     def wide(t: Tensor) -> Tensor:
@@ -213,7 +223,7 @@ def test_networks_in_one_launch(shape: tuple, dtype: torch.dtype, monkeypatch) -
 
 def test_only_gradients_that_are_wanted() -> None:
     x, layers = network((2, 5, 1), 5, 3, 50, torch.float64)
-    u = torch.randn(50, 1, dtype=torch.float64)
+    u = torch.randn(50, 1, dtype=torch.float64).to(DEVICE)
     every = outputs_and_gradients(in_one_launch, x, layers, u)
     parameters = [t for layer in layers for t in (layer.knots, *layer.parameters())]
     x.requires_grad_()
@@ -250,7 +260,7 @@ def test_networks_have_every_derivative() -> None:
 
 def test_repeats_are_bitwise_equal_and_non_finite_rows_stay_in_their_row() -> None:
     x, layers = network((2, 5, 1), 5, 3, 400, torch.float32)
-    u = torch.ones(400, 1)
+    u = torch.ones(400, 1, device=DEVICE)
     first = outputs_and_gradients(in_one_launch, x, layers, u)
     again = outputs_and_gradients(in_one_launch, x, layers, u)
     assert all(torch.equal(t, again[name]) for name, t in first.items())
@@ -270,8 +280,8 @@ def test_networks_that_do_not_fit_run_layer_by_layer(widths: tuple[int, ...]) ->
     parameters = [t for layer in layers for t in (layer.knots, *layer.parameters())]
     bases = [layer.basis for layer in layers]
     assert cuda_network.out(x, bases, parameters) is None
-    u = torch.randn(20, widths[-1], dtype=torch.float64)
+    u = torch.randn(20, widths[-1], dtype=torch.float64).to(DEVICE)
     found = outputs_and_gradients(in_one_launch, x, layers, u)
-    wanted = outputs_and_gradients(in_native_layers, x, layers, u)
+    wanted = outputs_and_gradients(by_layers, x, layers, u)
     for name, t in found.items():
         torch.testing.assert_close(t, wanted[name], msg=name)

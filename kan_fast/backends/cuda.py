@@ -54,6 +54,9 @@ def why_not(problem: Problem, facts: machine.Machine) -> str | None:
 #: from so many outputs and up to so many functions tensor cores multiply all functions of an input,
 #: of which most are zero; to be measured
 _MMA_OUTPUTS, _MMA_FUNCTIONS = 16, 40
+#: whether those of orders 1 to 3 are the structured-sparse ones: not before a GPU has confirmed who
+#: holds which selector (mma.h)
+sparse = False
 
 
 def _passes(x: Tensor, spline_weight: Tensor) -> int | None:
@@ -88,7 +91,8 @@ def out(
         if passes is None:
             machine.extension().cuda_out(*arguments, *target_of(x))
         else:
-            machine.extension().cuda_mma_out(*arguments, passes, *target_of(x))
+            skips = sparse and 1 <= basis.spline_order <= 3
+            machine.extension().cuda_mma_out(*arguments, passes, skips, *target_of(x))
     return y
 
 

@@ -10,7 +10,7 @@ int device_gather_out(const OutArgs<float>& args, void* stream);
 int device_gather_out(const OutArgs<double>& args, void* stream);
 int device_gather_in_weight(const InWeightArgs<float>& args, float* partial, void* stream);
 int device_gather_in_weight(const InWeightArgs<double>& args, double* partial, void* stream);
-int device_mma_out(const OutArgs<float>& args, int passes, void* stream);
+int device_mma_out(const OutArgs<float>& args, int passes, bool sparse, void* stream);
 int device_network(const NetworkArgs<float>& args, bool backward, void* stream);
 int device_network(const NetworkArgs<double>& args, bool backward, void* stream);
 #else
@@ -26,7 +26,7 @@ template <class T>
 int device_gather_in_weight(const InWeightArgs<T>&, T*, void*) {
   return kNoKernels;
 }
-int device_mma_out(const OutArgs<float>&, int, void*) { return kNoKernels; }
+int device_mma_out(const OutArgs<float>&, int, bool, void*) { return kNoKernels; }
 template <class T>
 int device_network(const NetworkArgs<T>&, bool, void*) {
   return kNoKernels;
@@ -59,9 +59,9 @@ int gather_out(const OutArgs<T>& args, const CudaTarget& target) {
                          : device_gather_out(args, target.stream);
 }
 
-int mma_out(const OutArgs<float>& args, int passes, const CudaTarget& target) {
-  return target.emulated ? run_mma_out(args, passes, HostRunner{})
-                         : device_mma_out(args, passes, target.stream);
+int mma_out(const OutArgs<float>& args, int passes, bool sparse, const CudaTarget& target) {
+  return target.emulated ? run_mma_out(args, passes, sparse, HostRunner{})
+                         : device_mma_out(args, passes, sparse, target.stream);
 }
 
 template <class T>

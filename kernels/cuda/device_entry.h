@@ -19,8 +19,9 @@ struct CudaTarget {
 // `knots` of the layer's table are the device's; `by_cell` is not read.
 template <class T>
 int gather_out(const OutArgs<T>& args, const CudaTarget& target);
-// The same on tensor cores, TF32 in 1 pass or in 3, for up to `kMostMmaFunctions` functions.
-int mma_out(const OutArgs<float>& args, int passes, const CudaTarget& target);
+// The same on tensor cores, TF32 in 1 pass or in 3, for up to `kMostMmaFunctions` functions;
+// `sparse` for orders 1 to 3.
+int mma_out(const OutArgs<float>& args, int passes, bool sparse, const CudaTarget& target);
 // `partial` has room for `gather_partial_numbers` numbers.
 template <class T>
 int gather_in_weight(const InWeightArgs<T>& args, T* partial, const CudaTarget& target);

@@ -48,6 +48,10 @@ struct DeviceGroup {
   __device__ void mma(PerThread<S>& states, const Pick& pick) const {
     mma_tf32(pick(states[0]));
   }
+  template <class S, class Pick>
+  __device__ void mma_sparse(PerThread<S>& states, const Pick& pick) const {
+    mma_sparse_tf32(pick(states[0]));
+  }
 };
 
 #else
@@ -79,6 +83,14 @@ class HostGroup {
       MmaOperands of[kWarp];
       for (int lane = 0; lane < kWarp; ++lane) of[lane] = pick(states[first + lane]);
       mma_tf32_of_warp(of);
+    }
+  }
+  template <class S, class Pick>
+  void mma_sparse(PerThread<S>& states, const Pick& pick) const {
+    for (int first = 0; first < kThreads; first += kWarp) {
+      MmaSparseOperands of[kWarp];
+      for (int lane = 0; lane < kWarp; ++lane) of[lane] = pick(states[first + lane]);
+      mma_sparse_tf32_of_warp(of);
     }
   }
 

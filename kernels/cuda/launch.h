@@ -11,6 +11,7 @@
 #include "gather_out.h"
 #include "kan_fast/basis/bspline.h"
 #include "mma_out.h"
+#include "mma_sparse_out.h"
 #include "network.h"
 
 namespace kan_fast {
@@ -105,14 +106,24 @@ int run_gather_out(const OutArgs<T>& args, const Runner& runner) {
 // Tensor cores multiply all functions of an input: for grids on which that is less than to gather.
 constexpr int kMostMmaFunctions = 48;
 
+template <template <int, int> class Kernel, int kOrder, class Runner>
+int run_passes(const OutArgs<float>& args, int passes, const Runner& runner) {
+  GatherGeometry g{};
+  g.shared_bytes = Kernel<kOrder, 1>::shared_bytes(args.layer);
+  return passes == 1 ? launch<Kernel<kOrder, 1>>(runner, args, g)
+                     : launch<Kernel<kOrder, 3>>(runner, args, g);
+}
+
 template <class Runner>
-int run_mma_out(const OutArgs<float>& args, int passes, const Runner& runner) {
+int run_mma_out(const OutArgs<float>& args, int passes, bool sparse, const Runner& runner) {
   if (args.layer.table.num_basis > kMostMmaFunctions) return kTooManyFunctions;
   return with_order(args.layer.table.order, [&](auto order) {
-    GatherGeometry g{};
-    g.shared_bytes = MmaOut<decltype(order)::value, 1>::shared_bytes(args.layer);
-    return passes == 1 ? launch<MmaOut<decltype(order)::value, 1>>(runner, args, g)
-                       : launch<MmaOut<decltype(order)::value, 3>>(runner, args, g);
+    constexpr int kOrder = decltype(order)::value;
+    // a window of one is no pair's, and wide ones leave little to skip
+    if constexpr (kOrder >= 1 && kOrder <= 3)
+      if (sparse) return run_passes<MmaSparseOut, kOrder>(args, passes, runner);
+    if (sparse) return int{kTooManyFunctions};
+    return run_passes<MmaOut, kOrder>(args, passes, runner);
   });
 }
 

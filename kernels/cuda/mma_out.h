@@ -2,17 +2,9 @@
 // into shared memory, column by column what a dense product wants, and never further.
 #pragma once
 
-#include "gather.h"
-#include "mma.h"
+#include "mma_tile.h"
 
 KAN_NAMESPACE_BEGIN
-
-constexpr int kMmaThreads = 128;
-constexpr int kMmaRows = 64, kMmaOutputs = 64;
-// columns of a chunk, of as many inputs as they have room for
-constexpr int kMmaColumns = 64;
-// a warp has 32 rows and 32 outputs
-constexpr int kWarpRows = 2, kWarpOutputs = 4;
 
 // TF32 in one pass, or in three whose sum has float's precision: of a b with a = A + a', b = B + b'
 // only a' b' is left out, which is 2^-22 of it.
@@ -25,9 +17,7 @@ struct MmaOut {
   static constexpr int kThreads = kMmaThreads;
   static constexpr int kBlocks = 2;
   static constexpr int kValues = kOrder + 2;
-  struct State {
-    float sum[kWarpRows][kWarpOutputs][4];
-    float part[kWarpRows][kWarpOutputs][4];
+  struct State : MmaSums {
     uint32_t a[2][kWarpRows][4], b[2][kWarpOutputs][2];  // large and rest
   };
 
@@ -43,20 +33,16 @@ struct MmaOut {
   static int64_t shared_bytes(const LayerArgs<T>& layer) {
     return sizeof(T) * (kMmaRows + kMmaOutputs) * stride_of(layer);
   }
-  static KAN_HD int64_t out_tiles(const LayerArgs<T>& layer) {
-    return (layer.out_features + kMmaOutputs - 1) / kMmaOutputs;
-  }
   static int64_t blocks(const Args& args, const GatherGeometry&) {
-    return (args.layer.rows + kMmaRows - 1) / kMmaRows * out_tiles(args.layer);
+    return mma_blocks(args.layer.rows, args.layer.out_features);
   }
 
   template <class Group>
   static KAN_HD_INLINE void run(Group& group, const Args& args, const GatherGeometry&) {
     const LayerArgs<T>& layer = args.layer;
-    const int tiles = static_cast<int>(out_tiles(layer)), columns = layer.table.num_basis + 1;
+    const int columns = layer.table.num_basis + 1;
     const int most = inputs_of(layer), stride = stride_of(layer), depth = stride - 4;
-    const int64_t row = static_cast<int64_t>(group.block() / tiles) * kMmaRows;
-    const int64_t out = static_cast<int64_t>(group.block() % tiles) * kMmaOutputs;
+    const MmaPlace place = mma_place(group.block(), layer.out_features);
     T* const phi = reinterpret_cast<T*>(group.shared());
     T* const weight = phi + kMmaRows * stride;
     typename Group::template PerThread<State> states(group);
@@ -64,51 +50,22 @@ struct MmaOut {
       const int inputs =
           static_cast<int>(layer.in_features - in < most ? layer.in_features - in : most);
       group.each([&](int thread) {
-        stage_functions(layer, args.derivative, row, in, inputs, stride, phi, thread);
+        stage_functions(layer, args.derivative, place.row, in, inputs, stride, phi, thread);
         for (int n = thread; n < kMmaOutputs * depth; n += kThreads) {
           const int o = n / depth, k = n % depth, i = k / columns;
-          weight[o * stride + k] = i < inputs && out + o < layer.out_features
-                                       ? weight_at(layer, out + o, in + i, k % columns)
+          weight[o * stride + k] = i < inputs && place.out + o < layer.out_features
+                                       ? weight_at(layer, place.out + o, in + i, k % columns)
                                        : T(0);
         }
       });
       for (int k = 0; k < depth; k += 8) multiply(group, states, phi, weight, stride, k);
-      // a chunk's own sum first: rounding errors grow with the number of chunks. The barrier keeps
-      // the chunk's memory until every warp has read it
-      group.each([&](int thread) {
-        State& state = states[thread];
-#pragma unroll
-        for (int m = 0; m < kWarpRows; ++m)
-#pragma unroll
-          for (int n = 0; n < kWarpOutputs; ++n)
-#pragma unroll
-            for (int c = 0; c < 4; ++c) {
-              state.sum[m][n][c] += state.part[m][n][c];
-              state.part[m][n][c] = 0;
-            }
-      });
+      // the barrier keeps the chunk's memory until every warp has read it
+      group.each([&](int thread) { states[thread].add_part(); });
     }
-    group.each([&](int thread) {
-      const int lane = thread % kWarp;
-#pragma unroll
-      for (int m = 0; m < kWarpRows; ++m)
-#pragma unroll
-        for (int n = 0; n < kWarpOutputs; ++n)
-#pragma unroll
-          for (int c = 0; c < 4; ++c) {
-            const int64_t r = row + row_of(thread, m) + mma_c_row(lane, c);
-            const int64_t o = out + output_of(thread, n) + mma_c_column(lane, c);
-            if (r < layer.rows && o < layer.out_features)
-              args.y[r * layer.out_features + o] = states[thread].sum[m][n][c];
-          }
-    });
+    group.each([&](int thread) { store_tile(args, place, thread, states[thread]); });
   }
 
  private:
-  // First row and output of a fragment: four warps are two by two.
-  static KAN_HD int row_of(int thread, int m) { return thread / kWarp / 2 * 32 + m * 16; }
-  static KAN_HD int output_of(int thread, int n) { return thread / kWarp % 2 * 32 + n * 8; }
-
   // phi [kMmaRows, stride]: a thread writes all columns of its pairs of a row and an input.
   static KAN_HD_INLINE void stage_functions(const LayerArgs<T>& layer, int derivative, int64_t row,
                                             int64_t in, int inputs, int stride, T* phi,
@@ -147,7 +104,7 @@ struct MmaOut {
 #pragma unroll
         for (int n = 0; n < 4; ++n) {
           const T at =
-              phi[(row_of(thread, m) + mma_a_row(lane, n)) * stride + k + mma_a_column(lane, n)];
+              phi[(mma_row(thread, m) + mma_a_row(lane, n)) * stride + k + mma_a_column(lane, n)];
           state.a[0][m][n] = to_tf32(at);
           if (kPasses == 3) state.a[1][m][n] = tf32_rest(at, state.a[0][m][n]);
         }
@@ -155,8 +112,8 @@ struct MmaOut {
       for (int m = 0; m < kWarpOutputs; ++m)
 #pragma unroll
         for (int n = 0; n < 2; ++n) {
-          const T at =
-              weight[(output_of(thread, m) + mma_b_column(lane)) * stride + k + mma_b_row(lane, n)];
+          const T at = weight[(mma_output(thread, m) + mma_b_column(lane)) * stride + k +
+                              mma_b_row(lane, n)];
           state.b[0][m][n] = to_tf32(at);
           if (kPasses == 3) state.b[1][m][n] = tf32_rest(at, state.b[0][m][n]);
         }
