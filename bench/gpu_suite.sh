@@ -50,6 +50,14 @@ export -f build
 export PYTHONPATH="$PWD${PYTHONPATH:+:$PYTHONPATH}"
 part build 240 bash -c build
 
+cpp() { # the torch-free kernels by a program of their own
+  cmake -G Ninja -S . -B build/gpu-tests -DKAN_FAST_CXX_TESTS=ON -DKAN_FAST_CUDA=ON \
+    -DKAN_FAST_CUDA_ARCHITECTURES=native &&
+    cmake --build build/gpu-tests --target test_device && build/gpu-tests/test_device
+}
+export -f cpp
+[ -n "$quick" ] || part cpp 200 bash -c cpp
+
 # most of a test is Triton compiling on a core of its own, so the tests are shared out
 run_tests() { # run_tests PYTEST ARGUMENTS...
   local shares code=0 pids=() n

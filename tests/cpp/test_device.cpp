@@ -1,9 +1,19 @@
-// The CUDA kernels, thread by thread on the host, against the CPU kernels: under the sanitizers an
-// index outside of shared memory or of a tensor stops the program.
+// The CUDA kernels against the CPU kernels: thread by thread on the host, where under the
+// sanitizers an index outside of shared memory or of a tensor stops the program, and on a GPU where
+// there is one.
+//
+//     cmake -S . -B build/tests -DKAN_FAST_CXX_TESTS=ON && cmake --build build/tests
+//     build/tests/test_device
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
+#include <memory>
 #include <random>
 #include <vector>
+
+#if defined(KAN_HAVE_CUDA)
+#include <cuda_runtime_api.h>
+#endif
 
 #include "device_entry.h"
 #include "entry.h"
@@ -16,93 +26,213 @@ namespace {
 
 int failures = 0;
 
+#if defined(KAN_HAVE_CUDA)
+bool has_gpu() {
+  static const bool found = [] {
+    int count = 0;
+    return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
+  }();
+  return found;
+}
+// what both sides can read
+void* allocate(size_t bytes) {
+  void* memory = nullptr;
+  if (!has_gpu()) return std::malloc(bytes);
+  return cudaMallocManaged(&memory, bytes) == cudaSuccess ? memory : nullptr;
+}
+void release(void* memory) { has_gpu() ? void(cudaFree(memory)) : std::free(memory); }
+void finish() {
+  if (has_gpu()) failures += cudaDeviceSynchronize() != cudaSuccess;
+}
+#else
+bool has_gpu() { return false; }
+void* allocate(size_t bytes) { return std::malloc(bytes); }
+void release(void* memory) { std::free(memory); }
+void finish() {}
+#endif
+
 template <class T>
-void expect_near(const char* what, const std::vector<T>& found, const std::vector<T>& wanted,
-                 double tolerance) {
+struct Allocator {
+  using value_type = T;
+  Allocator() = default;
+  template <class U>
+  explicit Allocator(const Allocator<U>&) {}
+  T* allocate(size_t n) { return static_cast<T*>(::allocate(n * sizeof(T))); }
+  void deallocate(T* memory, size_t) { release(memory); }
+  bool operator==(const Allocator&) const { return true; }
+  bool operator!=(const Allocator&) const { return false; }
+};
+template <class T>
+using Numbers = std::vector<T, Allocator<T>>;
+
+template <class T>
+void expect_near(const char* where, const char* what, const Numbers<T>& found,
+                 const Numbers<T>& wanted, double tolerance) {
   double largest = 0, scale = 1;
   for (size_t n = 0; n < wanted.size(); ++n) {
-    largest = std::fmax(largest, std::abs(double(found[n]) - double(wanted[n])));
+    const double error = std::abs(double(found[n]) - double(wanted[n]));
+    largest = error <= largest ? largest : error;  // NaN counts
     scale = std::fmax(scale, std::abs(double(wanted[n])));
   }
   if (largest <= tolerance * scale) return;
   ++failures;
-  std::printf("%s: %g of %g\n", what, largest, scale);
+  std::printf("%s, %s: %g of %g\n", where, what, largest, scale);
 }
 
+constexpr CudaTarget kHost{true, nullptr}, kDevice{false, nullptr};
+
 template <class T>
-void compare(int rows, int in, int out, int grid_size, int order, double tolerance) {
-  const int num_knots = grid_size + 2 * order + 1, num_basis = grid_size + order;
-  std::mt19937 random(rows + 31 * in + 7 * order);
-  std::uniform_real_distribution<double> uniform(-1.3, 1.3);
-  auto fill = [&](size_t n) {
-    std::vector<T> values(n);
-    for (T& v : values) v = static_cast<T>(uniform(random));
-    return values;
-  };
-  std::vector<T> knots(in * num_knots);
-  for (int i = 0; i < in; ++i)
-    for (int j = 0; j < num_knots; ++j)
-      knots[i * num_knots + j] = static_cast<T>(-1 + (j - order + 0.2 * i / in) * 2.0 / grid_size);
-  const auto table = find_table(knots.data(), in, num_knots, order);
-  const std::vector<T> x = fill(rows * in), v = fill(rows * in), u = fill(rows * out);
-  const std::vector<T> spline = fill(out * in * num_basis), scaler = fill(out * in);
-  const std::vector<T> base = fill(out * in);
-  const LayerArgs<T> layer{rows,          in,         out, static_cast<int>(Activation::kSilu),
-                           table->view(), x.data(),   in,  1,
-                           v.data(),      in,         1,   spline.data(),
-                           scaler.data(), base.data()};
-  const CudaTarget host{true, nullptr};
-  struct Results {
-    std::vector<T> y, z, spline, scaler, base;
-  };
-  Results results[2];
-  for (const bool device : {false, true}) {
-    Results& r = results[device];
-    r.y.resize(rows * out), r.z.resize(x.size()), r.spline.resize(spline.size());
-    r.scaler.resize(scaler.size()), r.base.resize(base.size());
-    const OutArgs<T> forward{layer, 1, r.y.data(), nullptr, 0};
-    const InWeightArgs<T> backward{
-        layer, 1, 0, u.data(), out, 1, r.z.data(), r.spline.data(), r.scaler.data(), r.base.data()};
-    if (device) {
-      std::vector<T> partial(gather_partial_numbers(layer));
-      failures += gather_out(forward, host) != kCudaOk;
-      failures += gather_in_weight(backward, partial.data(), host) != kCudaOk;
-    } else {
-      failures += contract_out(forward) != Status::kOk;
-      failures += contract_in_weight(backward) != Status::kOk;
-    }
+struct Layer {
+  int rows, in, out, num_knots, order;
+  std::shared_ptr<const Table<T>> table;
+  Numbers<T> knots, x, v, u, spline, scaler, base;
+
+  Layer(int rows, int in, int out, int grid_size, int order)
+      : rows(rows), in(in), out(out), num_knots(grid_size + 2 * order + 1), order(order) {
+    std::mt19937 random(rows + 31 * in + 7 * order);
+    std::uniform_real_distribution<double> uniform(-1.3, 1.3);
+    auto fill = [&](size_t n) {
+      Numbers<T> values(n);
+      for (T& value : values) value = static_cast<T>(uniform(random));
+      return values;
+    };
+    knots.resize(in * num_knots);
+    for (int i = 0; i < in; ++i)
+      for (int j = 0; j < num_knots; ++j)
+        knots[i * num_knots + j] =
+            static_cast<T>(-1 + (j - order + 0.2 * i / in) * 2.0 / grid_size);
+    table = find_table(knots.data(), in, num_knots, order);
+    x = fill(rows * in), v = fill(rows * in), u = fill(rows * out);
+    spline = fill(out * in * (grid_size + order)), scaler = fill(out * in), base = fill(out * in);
   }
-  expect_near("y", results[1].y, results[0].y, tolerance);
+
+  LayerArgs<T> args(const T* x, const T* v) const {
+    TableView<T> view = table->view();
+    // one row of knots for each input, where both sides read it
+    view.num_features = view.num_features == 1 ? 1 : in;
+    view.knots = knots.data();
+    return {rows,
+            in,
+            out,
+            static_cast<int>(Activation::kSilu),
+            view,
+            x,
+            in,
+            1,
+            v,
+            in,
+            1,
+            spline.data(),
+            scaler.data(),
+            base.data()};
+  }
+};
+
+template <class T>
+struct Results {
+  Numbers<T> y, z, spline, scaler, base;
+
+  explicit Results(const Layer<T>& l)
+      : y(l.rows * l.out),
+        z(l.rows * l.in),
+        spline(l.spline.size()),
+        scaler(l.scaler.size()),
+        base(l.base.size()) {}
+
+  InWeightArgs<T> gradients(const Layer<T>& l, const LayerArgs<T>& args, const T* u) {
+    return {args, 1, 0, u, l.out, 1, z.data(), spline.data(), scaler.data(), base.data()};
+  }
+  void expect(const char* where, const Results& wanted, double tolerance) const {
+    expect_near(where, "y", y, wanted.y, tolerance);
+    expect_near(where, "z", z, wanted.z, tolerance);
+    expect_near(where, "spline weights", spline, wanted.spline, tolerance);
+    expect_near(where, "scaler", scaler, wanted.scaler, tolerance);
+    expect_near(where, "base weights", base, wanted.base, tolerance);
+  }
+};
+
+// Every kernel of single layers, on `target`.
+template <class T>
+void compare(const char* where, const CudaTarget& target, int rows, int in, int out, int grid_size,
+             int order, double tolerance) {
+  const Layer<T> layer(rows, in, out, grid_size, order);
+  const LayerArgs<T> args = layer.args(layer.x.data(), layer.v.data());
+  Results<T> wanted(layer), found(layer);
+  failures += contract_out<T>({args, 1, wanted.y.data(), nullptr, 0}) != Status::kOk;
+  failures += contract_in_weight(wanted.gradients(layer, args, layer.u.data())) != Status::kOk;
+  Numbers<T> partial(gather_partial_numbers(args));
+  failures += gather_out<T>({args, 1, found.y.data(), nullptr, 0}, target) != kCudaOk;
+  failures += gather_in_weight(found.gradients(layer, args, layer.u.data()), partial.data(),
+                               target) != kCudaOk;
+  finish();
+  found.expect(where, wanted, tolerance);
   if constexpr (sizeof(T) == 4) {
-    std::vector<T> y(rows * out);
     for (const bool sparse : {false, true}) {
-      const int error = mma_out({layer, 1, y.data(), nullptr, 0}, 3, sparse, host);
-      if (num_basis <= 48 && (!sparse || (order >= 1 && order <= 3))) {
+      Numbers<T> y(rows * out);
+      const int error = mma_out({args, 1, y.data(), nullptr, 0}, 3, sparse, target);
+      if (grid_size + order <= 48 && (!sparse || (order >= 1 && order <= 3))) {
         failures += error != kCudaOk;
-        expect_near("y of tensor cores", y, results[0].y, tolerance);
+        finish();
+        expect_near(where, sparse ? "y of sparse products" : "y of products", y, wanted.y,
+                    tolerance);
       } else {
         failures += error != kTooManyFunctions;
       }
     }
   }
-  expect_near("z", results[1].z, results[0].z, tolerance);
-  expect_near("spline weights", results[1].spline, results[0].spline, tolerance);
-  expect_near("scaler", results[1].scaler, results[0].scaler, tolerance);
-  expect_near("base weights", results[1].base, results[0].base, tolerance);
+}
+
+// Two layers in one launch.
+template <class T>
+void compare_network(const char* where, const CudaTarget& target, int rows, int in, int middle,
+                     int out, double tolerance) {
+  const Layer<T> first(rows, in, middle, 5, 3), second(rows, middle, out, 5, 3);
+  Results<T> wanted[] = {Results<T>(first), Results<T>(second)};
+  Results<T> found[] = {Results<T>(first), Results<T>(second)};
+  const LayerArgs<T> args = first.args(first.x.data(), nullptr);
+  contract_out<T>({args, 0, wanted[0].y.data(), nullptr, 0});
+  const LayerArgs<T> above = second.args(wanted[0].y.data(), nullptr);
+  contract_out<T>({above, 0, wanted[1].y.data(), nullptr, 0});
+  contract_in_weight(wanted[1].gradients(second, above, second.u.data()));
+  contract_in_weight(wanted[0].gradients(first, args, wanted[1].z.data()));
+
+  NetworkArgs<T> network_args{};
+  network_args.num_layers = 2;
+  network_args.of[0] = found[0].gradients(first, args, nullptr);
+  network_args.of[1] =
+      found[1].gradients(second, second.args(found[0].y.data(), nullptr), second.u.data());
+  for (int n = 0; n < 2; ++n) network_args.y[n] = found[n].y.data();
+  const NetworkSize size = network_size(network_args);
+  Numbers<T> partial(size.blocks * size.numbers);
+  network_args.partial = partial.data();
+  failures += network(network_args, false, target) != kCudaOk;
+  failures += network(network_args, true, target) != kCudaOk;
+  finish();
+  found[1].z = wanted[1].z;  // stays in shared memory
+  found[0].expect(where, wanted[0], tolerance);
+  found[1].expect(where, wanted[1], tolerance);
+}
+
+void test(const char* where, const CudaTarget& target) {
+  for (int order = 0; order <= 7; ++order) {
+    compare<double>(where, target, 67, 5, 9, 4, order, 1e-10);
+    compare<float>(where, target, 130, 3, 70, 60, order, 3e-4);
+  }
+  compare<float>(where, target, 70, 17, 67, 5, 3, 3e-4);
+  compare<float>(where, target, 3, 2, 1, 45, 3, 3e-4);
+  compare<double>(where, target, 1, 1, 1, 1, 3, 1e-11);
+  compare<float>(where, target, 1100, 9, 1, 5, 3, 3e-4);
+  compare<double>(where, target, 5, 2, 3, 700, 3, 1e-10);
+  compare_network<double>(where, target, 100, 2, 5, 1, 1e-10);
+  compare_network<double>(where, target, 33, 12, 8, 17, 1e-10);
+  compare_network<float>(where, target, 9000, 2, 5, 1, 1e-3);
 }
 
 }  // namespace
 
 int main() {
-  for (int order = 0; order <= 7; ++order) {
-    compare<double>(67, 5, 9, 4, order, 1e-10);
-    compare<float>(130, 3, 70, 60, order, 3e-4);
-  }
-  compare<float>(70, 17, 67, 5, 3, 3e-4);
-  compare<float>(3, 2, 1, 45, 3, 3e-4);
-  compare<double>(1, 1, 1, 1, 3, 1e-11);
-  compare<float>(1100, 9, 1, 5, 3, 3e-4);
-  compare<double>(5, 2, 3, 700, 3, 1e-10);
-  std::printf("%d failures\n", failures);
+  test("on the host", kHost);
+  if (has_gpu()) test("on the GPU", kDevice);
+  std::printf("%d failures, %s\n", failures, has_gpu() ? "host and GPU" : "host alone");
   return failures == 0 ? 0 : 1;
 }
