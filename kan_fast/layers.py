@@ -14,7 +14,7 @@ from kan_fast.errors import DtypeError, GridError, ShapeError
 from kan_fast.functional import kan_linear
 from kan_fast.reference import bspline_basis
 from kan_fast.regularization import edge_penalty, l1_and_entropy
-from kan_fast.shared_grids import of_all_processes
+from kan_fast.shared_grids import agree, of_all_processes
 from kan_fast.spec import MAX_SPLINE_ORDER
 
 
@@ -210,6 +210,7 @@ class KANLinear(nn.Module):
         weight = fit(rows, self.grid, knots, self.spline_weight, self.spline_order)
         self.grid.copy_(knots)
         self.spline_weight.copy_(weight)
+        agree(self.grid, self.spline_weight)
 
     @torch.no_grad()
     def refine(self, grid_size: int) -> None:

@@ -56,3 +56,18 @@ def of_all_processes(x: Tensor) -> Tensor:
     shares = [torch.empty_like(padded) for _ in range(ranks)]
     dist.all_gather(shares, padded, group=group)
     return torch.cat([share[: int(n)] for share, n in zip(shares, counts, strict=True)])
+
+
+def agree(*results: Tensor) -> None:
+    """Gives all processes the first one's results where `shared_grids` is on.
+
+    The same rows do not make the same sums: a linear algebra library may choose its code by where
+    memory happens to lie.
+    """
+    group = _group.get()
+    if group is None:
+        return
+    for result in results:
+        first = result.detach().contiguous()
+        dist.broadcast(first, dist.get_global_rank(group, 0), group=group)
+        result.detach().copy_(first)

@@ -38,7 +38,7 @@ def arguments(**changes) -> dict:
         ({"x": torch.rand(7, 3).double()}, DtypeError, "same dtype, got torch.float64"),
         ({"x": torch.rand(7, 3, device="meta")}, DtypeError, "same device, got meta and cpu"),
         ({"base_activation": "swish"}, ValueError, "one of silu, identity"),
-        ({"backend": "cuda"}, ValueError, "'auto' or one of native, triton, reference"),
+        ({"backend": "gpu"}, ValueError, "'auto' or one of native, triton, cuda, reference"),
         ({"knots": torch.rand(3, 12).sort().values.requires_grad_()}, DtypeError, "detach"),
     ],
     ids=lambda v: v if isinstance(v, str) else None,

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from kan_fast.grid import least_norm_fit, refined_inner_knots, refit
-from kan_fast.shared_grids import of_all_processes
+from kan_fast.shared_grids import agree, of_all_processes
 
 
 def regular(knots: Tensor) -> bool:
@@ -92,7 +92,8 @@ def update_layer(layer: Any, original: Callable, x: Tensor, mode: str = "sample"
     size = layer.grid.shape[1] - 1 - 2 * layer.k
     ordered = torch.sort(x, dim=0).values
     points = x if mode == "sample" else quantiles(ordered, 2 * size, layer.grid_eps).t()
-    return fit(layer, points, quantiles(ordered, size, layer.grid_eps), layer)
+    fit(layer, points, quantiles(ordered, size, layer.grid_eps), layer)
+    return agree(layer.grid, layer.coef)
 
 
 def from_parent(
@@ -108,7 +109,8 @@ def from_parent(
     if mode == "grid":
         # as many points as knots, whatever the name of the mode promises
         points = refined_inner_knots(old, size).to(old.dtype).t()
-    return fit(layer, points, refined_inner_knots(old, size).to(old.dtype), parent)
+    fit(layer, points, refined_inner_knots(old, size).to(old.dtype), parent)
+    return agree(layer.grid, layer.coef)
 
 
 def _usable(x: Tensor) -> bool:
