@@ -8,53 +8,24 @@
 
 #include "bindings.h"
 #include "device_entry.h"
+#include "layer.h"
 
 namespace py = pybind11;
 
 namespace {
 
-#define KAN_LAYER_PARAMETERS                                                              \
-  bool is_double, int64_t rows, int64_t in_features, int64_t out_features, int num_knots, \
-      int order, int activation, int64_t knots, int64_t x, int64_t x_row_stride,          \
-      int64_t x_col_stride, int64_t v, int64_t v_row_stride, int64_t v_col_stride,        \
-      int64_t spline_weight, int64_t spline_scaler, int64_t base_weight
-#define KAN_LAYER_VALUES                                                                       \
-  Layer {                                                                                      \
-    rows, in_features, out_features, num_knots, order, activation, knots, x, x_row_stride,     \
-        x_col_stride, v, v_row_stride, v_col_stride, spline_weight, spline_scaler, base_weight \
-  }
-
-struct Layer {
-  int64_t rows, in_features, out_features;
-  int num_knots, order, activation;
-  int64_t knots, x, x_row_stride, x_col_stride, v, v_row_stride, v_col_stride;
-  int64_t spline_weight, spline_scaler, base_weight;
-
-  template <class T>
-  kan_fast::LayerArgs<T> of() const {
-    kan_fast::TableView<T> table{};
-    table.num_features = in_features;
-    table.num_knots = num_knots;
-    table.order = order;
-    table.num_basis = num_knots - 1 - order;
-    table.num_cells = num_knots - 1;
-    table.knots = pointer<const T>(knots);
-    return {rows,
-            in_features,
-            out_features,
-            activation,
-            table,
-            pointer<const T>(x),
-            x_row_stride,
-            x_col_stride,
-            pointer<const T>(v),
-            v_row_stride,
-            v_col_stride,
-            pointer<const T>(spline_weight),
-            pointer<const T>(spline_scaler),
-            pointer<const T>(base_weight)};
-  }
-};
+// The kernels find cells and evaluate functions from the knots alone.
+template <class T>
+kan_fast::LayerArgs<T> args_of(const Layer& layer) {
+  kan_fast::TableView<T> table{};
+  table.num_features = layer.in_features;
+  table.num_knots = layer.num_knots;
+  table.order = layer.order;
+  table.num_basis = layer.num_knots - 1 - layer.order;
+  table.num_cells = layer.num_knots - 1;
+  table.knots = pointer<const T>(layer.knots);
+  return layer.of(table);
+}
 
 struct Gradients {
   int derivative_in, derivative_weight;
@@ -80,7 +51,8 @@ void check_launch(int error) {
 template <class T>
 int out(const Layer& layer, int derivative, int64_t y, const kan_fast::CudaTarget& target) {
   py::gil_scoped_release release;
-  return kan_fast::gather_out<T>({layer.of<T>(), derivative, pointer<T>(y), nullptr, 0}, target);
+  return kan_fast::gather_out<T>({args_of<T>(layer), derivative, pointer<T>(y), nullptr, 0},
+                                 target);
 }
 
 template <class T>
@@ -88,9 +60,9 @@ int in_weight(const Layer& layer, const Gradients& a, int64_t partial,
               const kan_fast::CudaTarget& target) {
   py::gil_scoped_release release;
   return kan_fast::gather_in_weight<T>(
-      {layer.of<T>(), a.derivative_in, a.derivative_weight, pointer<const T>(a.u), a.u_row_stride,
-       a.u_col_stride, pointer<T>(a.z), pointer<T>(a.spline_weight), pointer<T>(a.spline_scaler),
-       pointer<T>(a.base_weight)},
+      {args_of<T>(layer), a.derivative_in, a.derivative_weight, pointer<const T>(a.u),
+       a.u_row_stride, a.u_col_stride, pointer<T>(a.z), pointer<T>(a.spline_weight),
+       pointer<T>(a.spline_scaler), pointer<T>(a.base_weight)},
       pointer<T>(partial), target);
 }
 
@@ -122,7 +94,7 @@ kan_fast::NetworkArgs<T> network_of(const Layers& layers) {
                       a[14],
                       a[15],
                       a[16]};
-    args.of[n].layer = layer.of<T>();
+    args.of[n].layer = args_of<T>(layer);
   }
   return args;
 }
@@ -174,14 +146,14 @@ void bind_cuda(py::module_& m) {
     const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
     py::gil_scoped_release release;
     const int error = kan_fast::mma_out(
-        {layer.of<float>(), derivative, pointer<float>(y), nullptr, 0}, passes, sparse, target);
+        {args_of<float>(layer), derivative, pointer<float>(y), nullptr, 0}, passes, sparse, target);
     py::gil_scoped_acquire acquire;
     check_launch(error);
   });
   m.def("cuda_partial_numbers", [](KAN_LAYER_PARAMETERS) {
     const Layer layer = KAN_LAYER_VALUES;
-    return is_double ? kan_fast::gather_partial_numbers(layer.of<double>())
-                     : kan_fast::gather_partial_numbers(layer.of<float>());
+    return is_double ? kan_fast::gather_partial_numbers(args_of<double>(layer))
+                     : kan_fast::gather_partial_numbers(args_of<float>(layer));
   });
   m.def("cuda_in_weight",
         [](KAN_LAYER_PARAMETERS, int derivative_in, int derivative_weight, int64_t u,

@@ -11,19 +11,12 @@
 #include "entry.h"
 #include "gram.h"
 #include "kan_fast/basis/bspline.h"
+#include "layer.h"
 #include "table.h"
 
 namespace py = pybind11;
 
 namespace {
-
-// A layer as Python sees it: addresses (0 means absent), sizes, strides in elements.
-struct Layer {
-  int64_t rows, in_features, out_features;
-  int num_knots, order, activation;
-  int64_t knots, x, x_row_stride, x_col_stride, v, v_row_stride, v_col_stride;
-  int64_t spline_weight, spline_scaler, base_weight;
-};
 
 [[noreturn]] void bad_knots(int64_t feature) {
   throw py::value_error(
@@ -42,31 +35,13 @@ std::shared_ptr<const kan_fast::Table<T>> table_of(const Layer& a) {
 }
 
 template <class T>
-kan_fast::LayerArgs<T> layer_args(const Layer& a, const kan_fast::Table<T>& table) {
-  return {a.rows,
-          a.in_features,
-          a.out_features,
-          a.activation,
-          table.view(),
-          pointer<const T>(a.x),
-          a.x_row_stride,
-          a.x_col_stride,
-          pointer<const T>(a.v),
-          a.v_row_stride,
-          a.v_col_stride,
-          pointer<const T>(a.spline_weight),
-          pointer<const T>(a.spline_scaler),
-          pointer<const T>(a.base_weight)};
-}
-
-template <class T>
 void out(const Layer& a, int derivative, int64_t y) {
   const auto table = table_of<T>(a);
   kan_fast::Status status;
   {
     py::gil_scoped_release release;
     status =
-        kan_fast::contract_out<T>({layer_args(a, *table), derivative, pointer<T>(y), nullptr, 0});
+        kan_fast::contract_out<T>({a.of(table->view()), derivative, pointer<T>(y), nullptr, 0});
   }
   check(status);
 }
@@ -104,7 +79,7 @@ class Packed {
     const auto table = table_of<T>(layer_);
     {
       py::gil_scoped_release release;
-      kan_fast::pack<T>(layer_args<T>(layer_, *table), static_cast<T*>(memory_));
+      kan_fast::pack<T>(layer_.of(table->view()), static_cast<T*>(memory_));
     }
     if constexpr (sizeof(T) == 8)
       double_table_ = table;
@@ -120,7 +95,7 @@ class Packed {
     {
       py::gil_scoped_release release;
       status = kan_fast::contract_out<T>(
-          {layer_args(a, table), 0, pointer<T>(y), static_cast<const T*>(memory_), stride_});
+          {a.of(table.view()), 0, pointer<T>(y), static_cast<const T*>(memory_), stride_});
     }
     check(status);
     return true;
@@ -170,7 +145,7 @@ void in_weight(const Layer& a, const InWeight& b) {
   {
     py::gil_scoped_release release;
     status = kan_fast::contract_in_weight<T>(
-        {layer_args(a, *table), b.derivative_in, b.derivative_weight, pointer<const T>(b.u),
+        {a.of(table->view()), b.derivative_in, b.derivative_weight, pointer<const T>(b.u),
          b.u_row_stride, b.u_col_stride, pointer<T>(b.z), pointer<T>(b.grad_spline_weight),
          pointer<T>(b.grad_spline_scaler), pointer<T>(b.grad_base_weight)});
   }
@@ -226,17 +201,6 @@ py::dict build_info() {
 }
 
 }  // namespace
-
-#define KAN_LAYER_PARAMETERS                                                              \
-  bool is_double, int64_t rows, int64_t in_features, int64_t out_features, int num_knots, \
-      int order, int activation, int64_t knots, int64_t x, int64_t x_row_stride,          \
-      int64_t x_col_stride, int64_t v, int64_t v_row_stride, int64_t v_col_stride,        \
-      int64_t spline_weight, int64_t spline_scaler, int64_t base_weight
-#define KAN_LAYER_VALUES                                                                       \
-  Layer {                                                                                      \
-    rows, in_features, out_features, num_knots, order, activation, knots, x, x_row_stride,     \
-        x_col_stride, v, v_row_stride, v_col_stride, spline_weight, spline_scaler, base_weight \
-  }
 
 PYBIND11_MODULE(_C, m) {
   m.doc() = "Native kernels of kan_fast; addresses and strides in elements.";

@@ -109,7 +109,6 @@ def gaussian_rbf_layer(
     """
     if plain(x.device.type) and x.dtype in (torch.float32, torch.float64):
         kernels = getattr(BACKENDS[plan_for(x, weight, 0).backend], "dense_with_base", None)
-        tensors = [centers, weight]
         base_weight = bias = norm_weight = norm_bias = eps = None
         if base is not None:
             base_weight, bias = base.weight, base.bias
