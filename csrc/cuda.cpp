@@ -31,7 +31,38 @@ struct Gradients {
   int derivative_in, derivative_weight;
   int64_t u, u_row_stride, u_col_stride;
   int64_t z, spline_weight, spline_scaler, base_weight;
+
+  template <class T>
+  kan_fast::InWeightArgs<T> of(const Layer& layer) const {
+    return {args_of<T>(layer),
+            derivative_in,
+            derivative_weight,
+            pointer<const T>(u),
+            u_row_stride,
+            u_col_stride,
+            pointer<T>(z),
+            pointer<T>(spline_weight),
+            pointer<T>(spline_scaler),
+            pointer<T>(base_weight)};
+  }
 };
+
+#define KAN_GRADIENT_PARAMETERS                                                                    \
+  int derivative_in, int derivative_weight, int64_t u, int64_t u_row_stride, int64_t u_col_stride, \
+      int64_t z, int64_t grad_spline_weight, int64_t grad_spline_scaler, int64_t grad_base_weight
+#define KAN_GRADIENT_VALUES                                                                 \
+  Gradients {                                                                               \
+    derivative_in, derivative_weight, u, u_row_stride, u_col_stride, z, grad_spline_weight, \
+        grad_spline_scaler, grad_base_weight                                                \
+  }
+
+kan_fast::MmaChoice choice_of(int product, bool sparse, bool wgmma) {
+  return {static_cast<kan_fast::Product>(product), sparse, wgmma};
+}
+
+void check_single(bool is_double) {
+  if (is_double) throw py::type_error("kan_fast: tensor cores take float32 here, got float64");
+}
 
 void check_launch(int error) {
   if (error == kan_fast::kCudaOk) return;
@@ -59,11 +90,7 @@ template <class T>
 int in_weight(const Layer& layer, const Gradients& a, int64_t partial,
               const kan_fast::CudaTarget& target) {
   py::gil_scoped_release release;
-  return kan_fast::gather_in_weight<T>(
-      {args_of<T>(layer), a.derivative_in, a.derivative_weight, pointer<const T>(a.u),
-       a.u_row_stride, a.u_col_stride, pointer<T>(a.z), pointer<T>(a.spline_weight),
-       pointer<T>(a.spline_scaler), pointer<T>(a.base_weight)},
-      pointer<T>(partial), target);
+  return kan_fast::gather_in_weight<T>(a.of<T>(layer), pointer<T>(partial), target);
 }
 
 // The leading arguments of `cuda_out`, of every layer.
@@ -100,9 +127,10 @@ kan_fast::NetworkArgs<T> network_of(const Layers& layers) {
 }
 
 template <class T>
-int network_out(const Layers& layers, const std::vector<int64_t>& y,
+int network_out(const Layers& layers, const std::vector<int64_t>& y, int64_t arrived,
                 const kan_fast::CudaTarget& target) {
   kan_fast::NetworkArgs<T> args = network_of<T>(layers);
+  args.arrived = pointer<int>(arrived);
   for (size_t n = 0; n < y.size(); ++n) args.y[n] = pointer<T>(y[n]);
   py::gil_scoped_release release;
   return kan_fast::network<T>(args, false, target);
@@ -110,9 +138,10 @@ int network_out(const Layers& layers, const std::vector<int64_t>& y,
 
 template <class T>
 int network_in_weight(const Layers& layers, const std::array<int64_t, 3>& u, int64_t z,
-                      const LayerGradients& gradients, int64_t partial,
+                      const LayerGradients& gradients, int64_t partial, int64_t arrived,
                       const kan_fast::CudaTarget& target) {
   kan_fast::NetworkArgs<T> args = network_of<T>(layers);
+  args.arrived = pointer<int>(arrived);
   kan_fast::InWeightArgs<T>& last = args.of[args.num_layers - 1];
   last.u = pointer<const T>(u[0]);
   last.u_row_stride = u[1];
@@ -139,14 +168,38 @@ void bind_cuda(py::module_& m) {
           check_launch(is_double ? out<double>(layer, derivative, y, target)
                                  : out<float>(layer, derivative, y, target));
         });
-  m.def("cuda_mma_out", [](KAN_LAYER_PARAMETERS, int derivative, int64_t y, int passes, bool sparse,
-                           bool emulated, int64_t stream) {
+  m.def("cuda_mma_words", [](KAN_LAYER_PARAMETERS, int product, bool sparse, bool wgmma) {
+    (void)is_double;
     const Layer layer = KAN_LAYER_VALUES;
-    if (is_double) throw py::type_error("kan_fast: tensor cores have no float64 here, got float64");
-    const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
+    return kan_fast::mma_packed_words(args_of<float>(layer), choice_of(product, sparse, wgmma));
+  });
+  m.def("cuda_mma_out", [](KAN_LAYER_PARAMETERS, int derivative, int64_t y, int product,
+                           bool sparse, bool wgmma, int64_t packed, bool emulated, int64_t stream) {
+    check_single(is_double);
+    const Layer layer = KAN_LAYER_VALUES;
     py::gil_scoped_release release;
-    const int error = kan_fast::mma_out(
-        {args_of<float>(layer), derivative, pointer<float>(y), nullptr, 0}, passes, sparse, target);
+    const int error =
+        kan_fast::mma_out({args_of<float>(layer), derivative, pointer<float>(y), nullptr, 0},
+                          choice_of(product, sparse, wgmma), pointer<uint32_t>(packed),
+                          {emulated, pointer<void>(stream)});
+    py::gil_scoped_acquire acquire;
+    check_launch(error);
+  });
+  m.def("cuda_mma_partial_numbers", [](KAN_LAYER_PARAMETERS, int product) {
+    (void)is_double;
+    const Layer layer = KAN_LAYER_VALUES;
+    return kan_fast::mma_partial_numbers(args_of<float>(layer),
+                                         static_cast<kan_fast::Product>(product));
+  });
+  m.def("cuda_mma_in_weight", [](KAN_LAYER_PARAMETERS, KAN_GRADIENT_PARAMETERS, int64_t partial,
+                                 int product, bool emulated, int64_t stream) {
+    check_single(is_double);
+    const Layer layer = KAN_LAYER_VALUES;
+    const Gradients gradients = KAN_GRADIENT_VALUES;
+    py::gil_scoped_release release;
+    const int error =
+        kan_fast::mma_in_weight(gradients.of<float>(layer), static_cast<kan_fast::Product>(product),
+                                pointer<float>(partial), {emulated, pointer<void>(stream)});
     py::gil_scoped_acquire acquire;
     check_launch(error);
   });
@@ -155,19 +208,14 @@ void bind_cuda(py::module_& m) {
     return is_double ? kan_fast::gather_partial_numbers(args_of<double>(layer))
                      : kan_fast::gather_partial_numbers(args_of<float>(layer));
   });
-  m.def("cuda_in_weight",
-        [](KAN_LAYER_PARAMETERS, int derivative_in, int derivative_weight, int64_t u,
-           int64_t u_row_stride, int64_t u_col_stride, int64_t z, int64_t grad_spline_weight,
-           int64_t grad_spline_scaler, int64_t grad_base_weight, int64_t partial, bool emulated,
-           int64_t stream) {
-          const Layer layer = KAN_LAYER_VALUES;
-          const Gradients gradients{derivative_in,      derivative_weight,  u,
-                                    u_row_stride,       u_col_stride,       z,
-                                    grad_spline_weight, grad_spline_scaler, grad_base_weight};
-          const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
-          check_launch(is_double ? in_weight<double>(layer, gradients, partial, target)
-                                 : in_weight<float>(layer, gradients, partial, target));
-        });
+  m.def("cuda_in_weight", [](KAN_LAYER_PARAMETERS, KAN_GRADIENT_PARAMETERS, int64_t partial,
+                             bool emulated, int64_t stream) {
+    const Layer layer = KAN_LAYER_VALUES;
+    const Gradients gradients = KAN_GRADIENT_VALUES;
+    const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
+    check_launch(is_double ? in_weight<double>(layer, gradients, partial, target)
+                           : in_weight<float>(layer, gradients, partial, target));
+  });
   m.def("cuda_network_size", [](bool is_double, const Layers& layers) {
     const kan_fast::NetworkSize size = is_double
                                            ? kan_fast::network_size(network_of<double>(layers))
@@ -175,17 +223,18 @@ void bind_cuda(py::module_& m) {
     return std::make_pair(size.blocks, size.numbers);
   });
   m.def("cuda_network_out", [](bool is_double, const Layers& layers, const std::vector<int64_t>& y,
-                               bool emulated, int64_t stream) {
+                               int64_t arrived, bool emulated, int64_t stream) {
     const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
-    check_launch(is_double ? network_out<double>(layers, y, target)
-                           : network_out<float>(layers, y, target));
+    check_launch(is_double ? network_out<double>(layers, y, arrived, target)
+                           : network_out<float>(layers, y, arrived, target));
   });
-  m.def("cuda_network_in_weight",
-        [](bool is_double, const Layers& layers, const std::array<int64_t, 3>& u, int64_t z,
-           const LayerGradients& gradients, int64_t partial, bool emulated, int64_t stream) {
-          const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
-          check_launch(is_double
-                           ? network_in_weight<double>(layers, u, z, gradients, partial, target)
-                           : network_in_weight<float>(layers, u, z, gradients, partial, target));
-        });
+  m.def("cuda_network_in_weight", [](bool is_double, const Layers& layers,
+                                     const std::array<int64_t, 3>& u, int64_t z,
+                                     const LayerGradients& gradients, int64_t partial,
+                                     int64_t arrived, bool emulated, int64_t stream) {
+    const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
+    check_launch(is_double
+                     ? network_in_weight<double>(layers, u, z, gradients, partial, arrived, target)
+                     : network_in_weight<float>(layers, u, z, gradients, partial, arrived, target));
+  });
 }

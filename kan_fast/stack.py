@@ -46,7 +46,7 @@ class _Stack(Function):
     def forward(
         ctx: Any, x: Tensor, bases: Sequence[BasisSpec], kernels: Kernels, *parameters: Tensor
     ) -> Tensor:
-        outputs = _outputs(x, bases, kernels, parameters)
+        outputs, ctx.of_network = _outputs(x, bases, kernels, parameters)
         # the inputs of the layers are the only activations that are kept
         ctx.save_for_backward(x, *outputs[:-1], *parameters)
         ctx.bases = bases
@@ -61,9 +61,10 @@ class _Stack(Function):
         need = _wanted(ctx, parameters, need)
         if torch.is_grad_enabled():
             return _again(ctx, inputs, parameters, u, need_x, need)
-        network = getattr(ctx.kernels, "network", None)
-        if network is not None:
-            found = network.in_weight(inputs, u, ctx.bases, parameters, need_x, need)
+        if ctx.of_network is not None:
+            found = ctx.kernels.network.in_weight(
+                inputs, u, ctx.bases, parameters, need_x, need, ctx.of_network
+            )
             if found is not None:
                 return found[0], None, None, *found[1]
         gradients: list[Tensor | None] = [None] * len(parameters)
@@ -78,17 +79,18 @@ class _Stack(Function):
 
 def _outputs(
     x: Tensor, bases: Sequence[BasisSpec], kernels: Kernels, parameters: Sequence[Tensor | None]
-) -> list[Tensor]:
-    """Of every layer: from one launch where the kernels have one for networks and this one fits."""
+) -> tuple[list[Tensor], Tensor | None]:
+    """Of every layer: from one launch where the kernels have one for networks and this one fits,
+    and then what their backward wants of it."""
     network = getattr(kernels, "network", None)
-    outputs = None if network is None else network.out(x, bases, parameters)
-    if outputs is not None:
-        return outputs
+    found = None if network is None else network.out(x, bases, parameters)
+    if found is not None:
+        return found
     outputs = []
     for n, basis in enumerate(bases):
         x = kernels.out(x, None, *parameters[_PER_LAYER * n :][:_PER_LAYER], basis, 0)
         outputs.append(x)
-    return outputs
+    return outputs, None
 
 
 def _wanted(ctx: Any, parameters: Sequence[Tensor | None], need: list[bool]) -> list[bool]:
@@ -165,7 +167,7 @@ def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
         return None
     kernels = BACKENDS[backend].kernels(parameters[1])
     if not torch.is_grad_enabled():
-        return _outputs(x, bases, kernels, parameters)[-1]
+        return _outputs(x, bases, kernels, parameters)[0][-1]
     return super(Function, _Stack).apply(x, tuple(bases), kernels, *parameters)
 
 

@@ -56,4 +56,5 @@ def kan_linear(
     if chosen == "triton" or x.dtype in _KERNEL_DTYPES:
         return kan_linear_op(*layer, spline_order, activation, chosen, product_dtype)
     wide = [t if t is None else t.float() for t in layer]
+    product_dtype = product_dtype or x.dtype
     return kan_linear_op(*wide, spline_order, activation, chosen, product_dtype).to(x.dtype)

@@ -150,6 +150,7 @@ def compare_contractions(
     derivative: int,
     doubt: dict[str, float] | None = None,
     backend: ModuleType = native,
+    eps: float | None = None,
 ) -> None:
     """The three contractions of one derivative, kernels against oracle."""
     kernels = backend.kernels(case.spline_weight)
@@ -170,5 +171,5 @@ def compare_contractions(
     for name, result in ours.items():
         allowed = (doubt or {}).get(name, 0.0)
         assert_within_tolerance(
-            name, result, truth[name], yardstick[name], GRADIENT_FACTOR, allowed
+            name, result, truth[name], yardstick[name], GRADIENT_FACTOR, allowed, eps
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -10,17 +11,25 @@ from pathlib import Path
 import pytest
 import torch
 from cases import Case, make_case
-from judge import compare
+from judge import compare, compare_contractions, contraction_doubts, layer_and_gradients
 from torch import Tensor
 
 import kan_fast
 from kan_fast import machine, reference, stack
-from kan_fast.backends import BACKENDS, cuda, cuda_network
+from kan_fast.backends import BACKENDS, cuda, cuda_kernels, cuda_network
+from kan_fast.backends.cuda_kernels import CudaKernels
+from kan_fast.backends.native import layer_numbers
 from kan_fast.errors import BackendUnavailable
 from kan_fast.functional import plan_for
 from kan_fast.planner import choose
 from kan_fast.spec import Problem
-from kan_fast.testing import GRADIENT_FACTOR, TF32_EPS, VALUE_FACTOR, assert_within_tolerance
+from kan_fast.testing import (
+    BF16_EPS,
+    GRADIENT_FACTOR,
+    TF32_EPS,
+    VALUE_FACTOR,
+    assert_within_tolerance,
+)
 
 #: where there is no GPU, thread by thread
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -50,51 +59,153 @@ def test_every_kernel_is_there_for_every_architecture_and_keeps_its_registers() 
     kernels: dict[str, set[str]] = {}
     arch = ""
     for line in printed.splitlines():
-        if found := re.search(r"arch = (sm_\d+)", line):
+        if found := re.search(r"arch = (sm_\d+a?)", line):
             arch = found[1]
         elif found := re.search(r"Function (\S+):", line):
             kernels.setdefault(arch, set()).add(found[1])
         elif found := re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", line):
             assert found[2] == found[3] == "0", f"{arch} spills: {line}"
-    assert set(kernels) == ARCHITECTURES
+    assert set(kernels) == ARCHITECTURES | {"sm_90a"}
     # eight orders in each direction and what adds up parts of the rows, for two number types;
-    # likewise for networks; and the forward on tensor cores, in one pass and in three, dense and
-    # for orders 1 to 3 sparse
-    assert {len(names) for names in kernels.values()} == {2 * 2 * (2 * 8 + 1) + 2 * (8 + 3)}
+    # likewise for networks; on tensor cores, in four precisions, five orders in each direction and
+    # three of the structured-sparse forward, and what packs weights
+    tensor_cores = 4 * (5 + 5 + 3) + 1
+    # of sm_90a three orders of the forward, dense and sparse
+    expected = dict.fromkeys(ARCHITECTURES, 2 * 2 * (2 * 8 + 1) + tensor_cores)
+    expected["sm_90a"] = 4 * 2 * 3 + 1
+    assert {arch: len(names) for arch, names in kernels.items()} == expected
 
 
-@pytest.mark.parametrize("precision, eps", [("highest", None), ("high", TF32_EPS)])
+PRECISIONS = [("highest", None), ("high", TF32_EPS), ("medium", BF16_EPS)]
+
+
+@pytest.mark.parametrize("precision, eps", PRECISIONS, ids=lambda p: str(p))
 @pytest.mark.parametrize(
-    "shape", [(1, 1, 16, 1), (65, 17, 67, 5), (130, 9, 130, 3), (40, 500, 16, 5), (64, 5, 20, 35)]
+    "shape", [(1, 1, 16, 1), (65, 17, 67, 5), (130, 9, 130, 3), (40, 300, 16, 5), (64, 5, 20, 8)]
 )
+@pytest.mark.parametrize("wgmma", [False, True], ids=["mma", "wgmma"])
 @pytest.mark.parametrize(
-    "order, sparse", [(0, False), (1, True), (2, True), (3, False), (3, True), (5, False)]
+    "order, sparse", [(1, True), (2, False), (2, True), (3, False), (3, True), (5, False)]
 )
 def test_products_of_tensor_cores(
-    shape: tuple[int, ...], order: int, sparse: bool, precision: str, eps: float | None, monkeypatch
+    shape: tuple[int, ...], order: int, sparse: bool, wgmma: bool, precision: str,
+    eps: float | None, monkeypatch,
+) -> None:  # fmt: skip
+    if wgmma and DEVICE == "cuda" and torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("wgmma is an instruction of compute capability 9.0")
+    monkeypatch.setattr(cuda_kernels, "sparse", sparse)
+    monkeypatch.setattr(cuda_kernels, "wgmma", wgmma)
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
+    # nothing falls back to gathering, or to another kernel of tensor cores
+    used = []
+    extension = machine.extension()
+    monkeypatch.setattr(extension, "cuda_out", None)
+    monkeypatch.setattr(extension, "cuda_in_weight", None)
+    multiply = extension.cuda_mma_out
+    monkeypatch.setattr(
+        extension, "cuda_mma_out", lambda *args: used.append(args[-5:-3]) or multiply(*args)
+    )
+    compare(case_of(*shape, order, knots="per-feature"), cuda, eps)
+    assert used == [(sparse, wgmma and order <= 3)]
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("wgmma", [False, True], ids=["mma", "wgmma"])
+def test_products_of_half_precision(
+    dtype: torch.dtype, sparse: bool, wgmma: bool, monkeypatch
 ) -> None:
-    monkeypatch.setattr(cuda, "sparse", sparse)
+    if wgmma and DEVICE == "cuda" and torch.cuda.get_device_capability() != (9, 0):
+        pytest.skip("wgmma is an instruction of compute capability 9.0")
+    monkeypatch.setattr(cuda_kernels, "sparse", sparse)
+    monkeypatch.setattr(cuda_kernels, "wgmma", wgmma)
+    monkeypatch.setattr(machine.extension(), "cuda_out", None)
+    compare(case_of(200, 33, 70, 5).to(dtype), cuda)
+    compare(case_of(200, 20, 16, 3, base=False).to(dtype), cuda)
+
+
+@pytest.mark.parametrize("precision, eps", PRECISIONS, ids=lambda p: str(p))
+def test_products_of_every_derivative_and_with_a_factor(
+    precision: str, eps: float | None, monkeypatch
+) -> None:
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
     monkeypatch.setattr(machine.extension(), "cuda_out", None)
-    compare(case_of(*shape, order, knots="per-feature"), cuda, eps)
+    monkeypatch.setattr(machine.extension(), "cuda_in_weight", None)
+    case = case_of(70, 9, 40, 4, 5, knots="per-feature")
+    u, v = torch.randn(70, 40).to(DEVICE), torch.randn(70, 9).to(DEVICE)
+    for derivative in range(6):
+        doubt = contraction_doubts(case, u, v, derivative)
+        if eps is not None:
+            # rounded operands: of terms that may cancel
+            doubt = {n: d + eps * d / torch.finfo(torch.float32).eps for n, d in doubt.items()}
+        compare_contractions(case, u, v, derivative, doubt, cuda, eps)
 
 
-def test_the_compiler_makes_products_of_tensor_cores() -> None:
+def test_rows_of_tensor_cores_are_split_and_repeat_bitwise() -> None:
+    case = case_of(3000, 9, 20)
+    layer, _alive = layer_numbers(case.x, None, case.knots, *case.parameters(), case.basis)
+    assert machine.extension().cuda_mma_partial_numbers(*layer, 0) / (9 * 20 * 9) > 10
+    compare(case, cuda)
+    u = torch.randn(3000, 20).to(DEVICE)
+    first, again = (layer_and_gradients(case, u, cuda.kan_linear) for _ in range(2))
+    assert all(torch.equal(t, again[name]) for name, t in first.items())
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("wgmma", [False, True], ids=["mma", "wgmma"])
+def test_non_finite_rows_of_tensor_cores_stay_in_their_row(
+    sparse: bool, wgmma: bool, monkeypatch
+) -> None:
+    monkeypatch.setattr(cuda_kernels, "sparse", sparse)
+    monkeypatch.setattr(cuda_kernels, "wgmma", wgmma)
+    case = case_of(100, 9, 20)
+    clean = cuda.kan_linear(case.x, case.knots, *case.parameters(), case.basis)
+    case.x[17, 1] = float("inf")
+    found = cuda.kan_linear(case.x, case.knots, *case.parameters(), case.basis)
+    rest = [r for r in range(100) if r != 17]
+    assert found[17].isnan().all() and torch.equal(found[rest], clean[rest])
+
+
+@functools.cache
+def forwards_in_machine_code(arch: str) -> dict[tuple[int, bool], str]:
+    """Of cubic forwards on tensor cores, by product and sparsity; nothing where there is no CUDA."""
     done = subprocess.run(
-        [cuobjdump() or "false", "-sass", "-arch", "sm_80", machine.extension().__file__],
+        [cuobjdump() or "false", "-sass", "-arch", arch, machine.extension().__file__],
         capture_output=True, text=True,
     )  # fmt: skip
-    if not machine.facts().cuda or done.returncode:
+    named = re.compile(r"MmaOutILi3ELNS_7ProductE(\d)ELb(\d)E")
+    found = {}
+    for kernel in re.split(r"Function : ", done.stdout):
+        if name := named.search(kernel.split("\n", 1)[0]):
+            found[int(name[1]), name[2] == "1"] = kernel
+    return found
+
+
+@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
+@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
+def test_the_compiler_makes_products_of_tensor_cores(arch: str, sparse: bool) -> None:
+    kernels = forwards_in_machine_code(arch)
+    if not kernels:
         pytest.skip("there is no CUDA build or no cuobjdump here")
-    kernels = re.split(r"Function : ", done.stdout)
-    counts = {
-        passes: [k.count("HMMA.1688.F32.TF32") for k in kernels if f"MmaOutILi3ELi{passes}E" in k]
-        for passes in (1, 3)
-    }
-    # 2 x 4 fragments of a warp
-    assert counts == {1: [8], 3: [24]}
-    sparse = [k.count("HMMA.SP.16816.F32.TF32") for k in kernels if "MmaSparseOutILi3ELi1E" in k]
-    assert sparse == [8]
+    assert len(kernels) == 8
+    for product, number in enumerate(("TF32", "TF32", "BF16", "")):
+        kernel = kernels[product, sparse]
+        made = re.findall(r"H(?:G)?MMA\.[.\w]+(?= )", kernel)
+        made = [name for name in made if not name.endswith(".F16")]  # what a fence is made of
+        assert all(number in name for name in made)
+        skipping = sum(".SP." in name for name in made)
+        # three passes where products are as good as float32's
+        passes = 3 if product == 0 else 1
+        if arch == "sm_80":  # 2 x 4 fragments of a warp, in loops that may be unrolled
+            passes *= 8
+        else:
+            shape = "64x64" if product == 0 else "64x128"
+            assert made and all(
+                name.startswith(("HGMMA." + shape, "HGMMA.SP." + shape)) for name in made
+            )
+        dense = len(made) - skipping
+        assert dense > 0 and dense % passes == 0
+        assert (skipping > 0) == sparse and skipping % passes == 0
 
 
 def test_who_asks_for_them_gets_them() -> None:
@@ -126,7 +237,7 @@ def test_a_cpu_tensor_is_refused_in_a_sentence() -> None:
 @pytest.mark.parametrize("scaler", [True, False], ids=["scaler", "no-scaler"])
 def test_sums_over_many_rows_are_split(scaler: bool) -> None:
     case = case_of(5003, 2, 12, scaler=scaler)
-    layer, _alive = cuda.layer_numbers(case.x, None, case.knots, *case.parameters(), case.basis)
+    layer, _alive = layer_numbers(case.x, None, case.knots, *case.parameters(), case.basis)
     parts = machine.extension().cuda_partial_numbers(*layer) / (2 * 12 * 9)
     assert parts == 40  # of at least 128 rows
     compare(case, cuda)
@@ -192,15 +303,15 @@ def by_layers(x: Tensor, parameters: list[Tensor | None], bases: list) -> Tensor
 
 
 def in_one_launch(x: Tensor, parameters: list[Tensor | None], bases: list) -> Tensor:
-    return stack._Stack.apply(x, tuple(bases), cuda, *parameters)
+    return stack._Stack.apply(x, tuple(bases), cuda.kernels(x), *parameters)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
 @pytest.mark.parametrize("shape", NETWORKS, ids=str)
 def test_networks_in_one_launch(shape: tuple, dtype: torch.dtype, monkeypatch) -> None:
     # nothing falls back to layers
-    monkeypatch.setattr(cuda, "out", None)
-    monkeypatch.setattr(cuda, "in_weight", None)
+    monkeypatch.setattr(CudaKernels, "out", None)
+    monkeypatch.setattr(CudaKernels, "in_weight", None)
     x, layers = network(*shape, dtype)
     u = torch.randn(shape[3], shape[0][-1], dtype=dtype).to(DEVICE)
     found = outputs_and_gradients(in_one_launch, x, layers, u)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -60,8 +63,7 @@ def test_a_network_is_one_launch(widths: tuple[int, ...], monkeypatch) -> None:
         found[name] = sum(n for k, n in launches.items() if "in_step" in k)
     with torch.no_grad():
         assert sum(gpu_timing.launches(lambda: model(x)).values()) == 1
-    # the last one adds up the sums of all blocks
-    assert found == {"forward": 1, "step": 3}
+    assert found == {"forward": 1, "step": 2}
 
 
 @pytest.mark.parametrize("grid_size", [5, 100])
@@ -76,6 +78,21 @@ def test_launches(grid_size: int) -> None:
     }
     # gathering packs the weights once more in each direction
     assert count == ({"forward": 1, "step": 3} if grid_size == 5 else {"forward": 2, "step": 6})
+
+
+@pytest.mark.parametrize("runner", [(), ("-m", "kan_fast")], ids=["plain", "kan_fast"])
+def test_the_example_s_graph_trains_as_its_steps_do(asked: str, runner: tuple[str, ...]) -> None:
+    root = Path(__file__).parent.parent
+    losses = []
+    for option in ((), ("--eager",)):
+        done = subprocess.run(
+            [sys.executable, *runner, "examples/cuda_graph_step.py", *option],
+            capture_output=True, text=True, cwd=root, env={**os.environ, "KAN_FAST_BACKEND": asked},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert ("one CUDA graph" in done.stdout) == (not option)
+        losses.append(float(re.search(r"final loss ([\d.]+)", done.stdout)[1]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)
 
 
 @pytest.mark.parametrize("grid_size", [5, 100])

@@ -31,13 +31,13 @@ def final_loss(done: subprocess.CompletedProcess) -> float:
     return float(re.search(r"final loss ([\d.]+)", done.stdout).group(1))
 
 
-@pytest.mark.parametrize("script", ["digits_vendored_kan", "poisson_kan"])
+@pytest.mark.parametrize("script", ["digits_vendored_kan", "poisson_kan", "cuda_graph_step"])
 def test_an_example_gives_the_same_loss(script: str) -> None:
     path = f"examples/{script}.py"
     plain = python(path)
     fast = python("-m", "kan_fast", "--verify", "2", path)
     assert "kan_fast" not in plain.stderr
-    count = {"digits_vendored_kan": 2, "poisson_kan": 3}[script]
+    count = 3 if script == "poisson_kan" else 2
     assert f"{count} of {count} KAN layers accelerated ({count} by native)" in fast.stderr
     assert f"{2 * count} calls verified" in fast.stderr
     assert final_loss(fast) == pytest.approx(final_loss(plain), rel=1e-3)

@@ -30,8 +30,9 @@ def _layers(
 
 def out(
     x: Tensor, bases: Sequence[BasisSpec], parameters: Sequence[Tensor | None]
-) -> list[Tensor] | None:
-    """The outputs of all layers, or None where the network does not fit into shared memory.
+) -> tuple[list[Tensor], Tensor] | None:
+    """The outputs of all layers and what the backward wants of it, a counter of blocks; or None
+    where the network does not fit into shared memory.
 
     Args:
         x: `[rows, in_features]`.
@@ -50,8 +51,11 @@ def out(
         if machine.extension().cuda_network_size(is_double, numbers)[0] == 0:
             return None
         addresses = [y.data_ptr() for y in outputs]
-        machine.extension().cuda_network_out(is_double, numbers, addresses, *target_of(x))
-    return outputs
+        arrived = x.new_empty(1, dtype=torch.int32)
+        machine.extension().cuda_network_out(
+            is_double, numbers, addresses, arrived.data_ptr(), *target_of(x)
+        )
+    return outputs, arrived
 
 
 def in_weight(
@@ -61,13 +65,15 @@ def in_weight(
     parameters: Sequence[Tensor | None],
     need_x: bool,
     need: Sequence[bool],
+    arrived: Tensor,
 ) -> tuple[Tensor | None, list[Tensor | None]] | None:
-    """Gradients of x and of `parameters`, or None where the network does not fit.
+    """Gradients of x and of `parameters`, or None where transforms want them layer by layer.
 
     Args:
         inputs: of the layers; the first is x.
         u: `[rows, out_features]`, the gradient of the last output.
         need: which of `parameters` need one.
+        arrived: from `out`.
     """
     if batched.is_batched(u, *inputs, *parameters):
         return None
@@ -76,8 +82,6 @@ def in_weight(
     with on_device(x):
         numbers, _alive = _layers(inputs, bases, parameters)
         blocks, count = machine.extension().cuda_network_size(is_double, numbers)
-        if blocks == 0:
-            return None
         contiguous = torch.contiguous_format
         z = torch.empty_like(x, memory_format=contiguous) if need_x else None
         gradients = [
@@ -93,6 +97,7 @@ def in_weight(
             0 if z is None else z.data_ptr(),
             [tuple(addresses[_PER_LAYER * n + 1 :][:3]) for n in range(len(bases))],
             partial.data_ptr(),
+            arrived.data_ptr(),
             *target_of(x),
         )
     return z, gradients

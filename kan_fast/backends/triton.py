@@ -27,7 +27,8 @@ takes_narrow_inputs = True
 DTYPES = ("float32", "float64", "bfloat16", "float16")
 #: what torch.set_float32_matmul_precision asks for, as products of tensor cores
 _PRECISIONS = {"highest": "tf32x3", "high": "tf32", "medium": "bf16"}
-_HALF = {torch.bfloat16: "bf16", torch.float16: "fp16"}
+#: products of half precision, as tensor cores name them
+HALF = {torch.bfloat16: "bf16", torch.float16: "fp16"}
 
 
 def why_not(problem: Problem, facts: machine.Machine) -> str | None:
@@ -75,10 +76,10 @@ def kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> TritonK
     """
     if weight.dtype is torch.float64:
         return _kernels("ieee", None)
-    if product_dtype is not None and product_dtype in _HALF:
-        return _kernels(_HALF[product_dtype], product_dtype)
-    if weight.dtype in _HALF:
-        return _kernels(_HALF[weight.dtype], None)
+    if product_dtype is not None and product_dtype in HALF:
+        return _kernels(HALF[product_dtype], product_dtype)
+    if weight.dtype in HALF:
+        return _kernels(HALF[weight.dtype], None)
     return _kernels(float32_products(), None)
 
 
@@ -89,7 +90,7 @@ def _dense(dtype: torch.dtype | None) -> DenseKernels:
 
 def dense_kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> DenseKernels:
     """The contractions of dense families; torch's products have the precision asked of torch."""
-    return _dense(product_dtype if product_dtype in _HALF else None)
+    return _dense(product_dtype if product_dtype in HALF else None)
 
 
 def gram(

@@ -10,7 +10,12 @@ int device_gather_out(const OutArgs<float>& args, void* stream);
 int device_gather_out(const OutArgs<double>& args, void* stream);
 int device_gather_in_weight(const InWeightArgs<float>& args, float* partial, void* stream);
 int device_gather_in_weight(const InWeightArgs<double>& args, double* partial, void* stream);
-int device_mma_out(const OutArgs<float>& args, int passes, bool sparse, void* stream);
+int device_mma_out(const OutArgs<float>& args, const MmaChoice& choice, uint32_t* packed,
+                   void* stream);
+int device_wgmma_out(const OutArgs<float>& args, const MmaChoice& choice, uint32_t* packed,
+                     void* stream);
+int device_mma_in_weight(const InWeightArgs<float>& args, Product product, float* partial,
+                         void* stream);
 int device_network(const NetworkArgs<float>& args, bool backward, void* stream);
 int device_network(const NetworkArgs<double>& args, bool backward, void* stream);
 #else
@@ -26,7 +31,11 @@ template <class T>
 int device_gather_in_weight(const InWeightArgs<T>&, T*, void*) {
   return kNoKernels;
 }
-int device_mma_out(const OutArgs<float>&, int, bool, void*) { return kNoKernels; }
+int device_mma_out(const OutArgs<float>&, const MmaChoice&, uint32_t*, void*) { return kNoKernels; }
+int device_wgmma_out(const OutArgs<float>&, const MmaChoice&, uint32_t*, void*) {
+  return kNoKernels;
+}
+int device_mma_in_weight(const InWeightArgs<float>&, Product, float*, void*) { return kNoKernels; }
 template <class T>
 int device_network(const NetworkArgs<T>&, bool, void*) {
   return kNoKernels;
@@ -41,6 +50,9 @@ bool has_cuda() { return false; }
 namespace {
 
 struct HostRunner {
+  template <class Kernel>
+  static constexpr bool has = true;
+
   template <class Kernel>
   int run(int64_t blocks, const typename Kernel::Args& args, const GatherGeometry& g) const {
     for (int64_t block = 0; block < blocks; ++block) {
@@ -59,9 +71,25 @@ int gather_out(const OutArgs<T>& args, const CudaTarget& target) {
                          : device_gather_out(args, target.stream);
 }
 
-int mma_out(const OutArgs<float>& args, int passes, bool sparse, const CudaTarget& target) {
-  return target.emulated ? run_mma_out(args, passes, sparse, HostRunner{})
-                         : device_mma_out(args, passes, sparse, target.stream);
+int64_t mma_packed_words(const LayerArgs<float>& layer, const MmaChoice& choice) {
+  return packed_words(layer, choice);
+}
+
+int mma_out(const OutArgs<float>& args, const MmaChoice& choice, uint32_t* packed,
+            const CudaTarget& target) {
+  if (target.emulated) return run_mma_out(args, choice, packed, HostRunner{});
+  return choice.wgmma ? device_wgmma_out(args, choice, packed, target.stream)
+                      : device_mma_out(args, choice, packed, target.stream);
+}
+
+int mma_in_weight(const InWeightArgs<float>& args, Product product, float* partial,
+                  const CudaTarget& target) {
+  return target.emulated ? run_mma_in_weight(args, product, partial, HostRunner{})
+                         : device_mma_in_weight(args, product, partial, target.stream);
+}
+
+int64_t mma_partial_numbers(const LayerArgs<float>& layer, Product product) {
+  return mma_numbers(layer, product);
 }
 
 template <class T>

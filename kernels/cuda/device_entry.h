@@ -3,6 +3,7 @@
 
 #include "kan_fast/args.h"
 #include "network_args.h"
+#include "product.h"
 
 namespace kan_fast {
 
@@ -19,9 +20,23 @@ struct CudaTarget {
 // `knots` of the layer's table are the device's; `by_cell` is not read.
 template <class T>
 int gather_out(const OutArgs<T>& args, const CudaTarget& target);
-// The same on tensor cores, TF32 in 1 pass or in 3, for up to `kMostMmaFunctions` functions;
-// `sparse` for orders 1 to 3.
-int mma_out(const OutArgs<float>& args, int passes, bool sparse, const CudaTarget& target);
+
+// How a forward uses tensor cores: `sparse` and `wgmma` (of compute capability 9.0) up to order 3,
+// others from 1 to 5.
+struct MmaChoice {
+  Product product;
+  bool sparse, wgmma;
+};
+// Words of 32 bits that the weights are packed into; 0 where tensor cores have no kernel for the
+// layer.
+int64_t mma_packed_words(const LayerArgs<float>& layer, const MmaChoice& choice);
+int mma_out(const OutArgs<float>& args, const MmaChoice& choice, uint32_t* packed,
+            const CudaTarget& target);
+// `partial` as below; numbers are -1 where there is no kernel.
+int mma_in_weight(const InWeightArgs<float>& args, Product product, float* partial,
+                  const CudaTarget& target);
+int64_t mma_partial_numbers(const LayerArgs<float>& layer, Product product);
+
 // `partial` has room for `gather_partial_numbers` numbers.
 template <class T>
 int gather_in_weight(const InWeightArgs<T>& args, T* partial, const CudaTarget& target);

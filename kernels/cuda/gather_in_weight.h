@@ -32,6 +32,26 @@ KAN_HD_INLINE void unfold_edge(const InWeightArgs<T>& args, int64_t o, int64_t i
   if (args.grad_base_weight != nullptr) args.grad_base_weight[edge] = sum(num_basis);
 }
 
+template <class T>
+bool wants_s(const InWeightArgs<T>& of) {
+  return of.grad_spline_weight != nullptr || of.grad_spline_scaler != nullptr ||
+         of.grad_base_weight != nullptr;
+}
+
+// S of an edge over a part of the rows, to where it goes.
+template <class T, class Sum>
+KAN_HD_INLINE void store_edge(const GatherInWeightArgs<T>& args, const GatherGeometry& g,
+                              int64_t part, int64_t o, int64_t i, const Sum& sum) {
+  const LayerArgs<T>& layer = args.of.layer;
+  const int columns = layer.table.num_basis + 1;
+  if (g.row_parts == 1) {
+    unfold_edge(args.of, o, i, sum);
+  } else {
+    T* const to = args.partial + (part * layer.in_features + i) * columns * layer.out_features + o;
+    for (int c = 0; c < columns; ++c) to[c * layer.out_features] = sum(c);
+  }
+}
+
 template <int kOrder, class T>
 struct GatherInWeight {
   using Args = GatherInWeightArgs<T>;
@@ -55,10 +75,6 @@ struct GatherInWeight {
   }
   static KAN_HD int64_t z_blocks(const InWeightArgs<T>& of) {
     return of.z == nullptr ? 0 : (of.layer.rows + kTileRows - 1) / kTileRows * in_tiles(of.layer);
-  }
-  static bool wants_s(const InWeightArgs<T>& of) {
-    return of.grad_spline_weight != nullptr || of.grad_spline_scaler != nullptr ||
-           of.grad_base_weight != nullptr;
   }
   static int64_t blocks(const Args& args, const GatherGeometry& g) {
     const LayerArgs<T>& layer = args.of.layer;
@@ -194,14 +210,7 @@ struct GatherInWeight {
         const int o = n % outputs, i = n / outputs;
         if (out + o >= layer.out_features || in + i >= layer.in_features) continue;
         const T* const mine = sum + i * columns * outputs + o;
-        if (g.row_parts == 1) {
-          unfold_edge(args, out + o, in + i, [&](int c) { return mine[c * outputs]; });
-        } else {
-          T* const to = all.partial +
-                        (part * layer.in_features + in + i) * columns * layer.out_features + out +
-                        o;
-          for (int c = 0; c < columns; ++c) to[c * layer.out_features] = mine[c * outputs];
-        }
+        store_edge(all, g, part, out + o, in + i, [&](int c) { return mine[c * outputs]; });
       }
     });
   }

@@ -2,7 +2,9 @@
 //
 // Kernels are written as functions of a group. group.each(f) runs f(thread) for every thread and
 // returns when all have finished; what lives longer than that is in shared memory or `PerThread`.
-// So the same lines, indices and masks included, run in CPU tests (docs/decisions/0009).
+// So the same lines, indices and masks included, run in CPU tests (docs/decisions/0009). What a GPU
+// does in the background the host does late: copies arrive when they are waited for, and an operand
+// that changes before its product is waited for stops the program.
 #pragma once
 
 #include <cstddef>
@@ -10,8 +12,11 @@
 
 #include "kan_fast/platform.h"
 #include "mma.h"
+#include "wgmma.h"
 
 #if !defined(__CUDACC__)
+#include <cstdio>
+#include <cstdlib>
 #include <vector>
 #endif
 
@@ -19,7 +24,7 @@ namespace kan_fast {
 
 #if defined(__CUDACC__)
 
-extern __shared__ __align__(16) unsigned char shared_memory[];
+extern __shared__ __align__(128) unsigned char shared_memory[];
 
 template <int kThreads>
 struct DeviceGroup {
@@ -43,14 +48,47 @@ struct DeviceGroup {
   __device__ void each_alone(const F& f) const {
     f(static_cast<int>(threadIdx.x));
   }
-  // a product of tensor cores in every warp; pick(state) says what a thread holds of it
-  template <class S, class Pick>
-  __device__ void mma(PerThread<S>& states, const Pick& pick) const {
-    mma_tf32(pick(states[0]));
+
+  // 16 bytes to shared memory, in the background; a thread's own
+  __device__ void copy(void* to, const void* from) const {
+    const unsigned address = static_cast<unsigned>(__cvta_generic_to_shared(to));
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(address), "l"(from) : "memory");
   }
-  template <class S, class Pick>
-  __device__ void mma_sparse(PerThread<S>& states, const Pick& pick) const {
-    mma_sparse_tf32(pick(states[0]));
+  // until the thread's copies are there; others see them after a barrier
+  __device__ void wait_copies() const { asm volatile("cp.async.wait_all;" ::: "memory"); }
+
+  // whether this block is the last of all to come here, for what needs the others' results in
+  // memory; `counter` is zero at first and at the end
+  __device__ bool last_of(int blocks, int* counter) const {
+    __shared__ bool last;
+    __threadfence();
+    __syncthreads();
+    if (threadIdx.x == 0) {
+      last = atomicAdd(counter, 1) == blocks - 1;
+      if (last) *counter = 0;
+    }
+    __syncthreads();
+    __threadfence();
+    return last;
+  }
+
+  // a product of tensor cores in every warp; pick(state, thread) says what a thread holds of it
+  template <Product kProduct, bool kSparse, class S, class Pick>
+  __device__ void mma(PerThread<S>& states, const Pick& pick) const {
+    kan_fast::mma<kProduct, kSparse>(pick(states[0], static_cast<int>(threadIdx.x)));
+  }
+  // likewise in every four warps, in the background from `start_products` to `finish_products`,
+  // whose `sums(state)` are the numbers added to
+  template <Product kProduct, bool kSparse, int kColumns, class S, class Pick>
+  __device__ void wgmma(PerThread<S>& states, const Pick& pick) const {
+    kan_fast::wgmma<kProduct, kSparse, kColumns>(pick(states[0], static_cast<int>(threadIdx.x)));
+  }
+  __device__ void publish() const { wgmma_publish(); }
+  __device__ void start_products() const { wgmma_fence(); }
+  __device__ void commit_products() const { wgmma_commit(); }
+  template <class S, class Sums>
+  __device__ void finish_products(PerThread<S>& states, const Sums& sums) const {
+    wgmma_wait(sums(states[0]));
   }
 };
 
@@ -77,26 +115,66 @@ class HostGroup {
   void each_alone(const F& f) const {
     each(f);
   }
-  template <class S, class Pick>
+
+  void copy(void* to, const void* from) { copies_.push_back({to, from}); }
+  void wait_copies() {
+    for (const Copy& copy : copies_) std::memcpy(copy.to, copy.from, 16);
+    copies_.clear();
+  }
+
+  bool last_of(int blocks, int* counter) const {
+    if (++*counter < blocks) return false;
+    *counter = 0;
+    return true;
+  }
+
+  template <Product kProduct, bool kSparse, class S, class Pick>
   void mma(PerThread<S>& states, const Pick& pick) const {
     for (int first = 0; first < kThreads; first += kWarp) {
       MmaOperands of[kWarp];
-      for (int lane = 0; lane < kWarp; ++lane) of[lane] = pick(states[first + lane]);
-      mma_tf32_of_warp(of);
+      for (int lane = 0; lane < kWarp; ++lane) of[lane] = pick(states[first + lane], first + lane);
+      mma_of_warp<kProduct, kSparse>(of);
     }
   }
-  template <class S, class Pick>
-  void mma_sparse(PerThread<S>& states, const Pick& pick) const {
-    for (int first = 0; first < kThreads; first += kWarp) {
-      MmaSparseOperands of[kWarp];
-      for (int lane = 0; lane < kWarp; ++lane) of[lane] = pick(states[first + lane]);
-      mma_sparse_tf32_of_warp(of);
+  template <Product kProduct, bool kSparse, int kColumns, class S, class Pick>
+  void wgmma(PerThread<S>& states, const Pick& pick) {
+    for (int first = 0; first < kThreads; first += kWarpgroup) {
+      WgmmaOperands of[kWarpgroup];
+      for (int lane = 0; lane < kWarpgroup; ++lane)
+        of[lane] = pick(states[first + lane], first + lane);
+      wgmma_of_warpgroup<kProduct, kSparse, kColumns>(of, [&](const uint32_t* at) {
+        reads_.push_back({at, *at});
+        return *at;
+      });
     }
+  }
+  void publish() const {}
+  void start_products() const {}
+  void commit_products() const {}
+  template <class S, class Sums>
+  void finish_products(PerThread<S>&, const Sums&) {
+    for (const Read& read : reads_)
+      if (*read.at != read.was) {
+        std::fprintf(stderr, "kan_fast: an operand changed under a product of tensor cores\n");
+        std::abort();
+      }
+    reads_.clear();
   }
 
  private:
+  struct Copy {
+    void* to;
+    const void* from;
+  };
+  struct Read {
+    const uint32_t* at;
+    uint32_t was;
+  };
+
   int block_;
   std::vector<unsigned char> shared_;
+  std::vector<Copy> copies_;
+  std::vector<Read> reads_;
 };
 
 #endif

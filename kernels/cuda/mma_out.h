@@ -1,137 +1,119 @@
-// y of docs/math.md, eq. 5, on tensor cores: the basis of a tile of rows and inputs is evaluated
-// into shared memory, column by column what a dense product wants, and never further.
+// y of docs/math.md, eq. 5, on tensor cores: the basis of a tile of rows and a chunk of inputs is
+// evaluated into shared memory and goes no further. Weights come packed, in the background.
+//
+// Structured-sparse where the layout is: twice the columns at the rate of dense ones, and none of
+// them lost (sparse_columns.h). The base functions are a dense product of their own.
 #pragma once
 
+#include "mma_layout.h"
 #include "mma_tile.h"
+#include "wgmma_tile.h"
 
 KAN_NAMESPACE_BEGIN
 
-// TF32 in one pass, or in three whose sum has float's precision: of a b with a = A + a', b = B + b'
-// only a' b' is left out, which is 2^-22 of it.
-//
-// Shared memory: phi [kMmaRows, stride], weight [kMmaOutputs, stride]
-template <int kOrder, int kPasses>
-struct MmaOut {
-  using T = float;
-  using Args = OutArgs<T>;
-  static constexpr int kThreads = kMmaThreads;
-  static constexpr int kBlocks = 2;
-  static constexpr int kValues = kOrder + 2;
-  struct State : MmaSums {
-    uint32_t a[2][kWarpRows][4], b[2][kWarpOutputs][2];  // large and rest
-  };
+struct MmaOutArgs {
+  OutArgs<float> of;
+  MmaLayout layout;
+  const uint32_t* packed;  // of PackWeights
+  // 2: a chunk is made ready while the one before is multiplied
+  int stages;
+};
 
-  // inputs of a chunk
-  static KAN_HD int inputs_of(const LayerArgs<T>& layer) {
-    const int columns = layer.table.num_basis + 1;
-    return columns > kMmaColumns ? 1 : kMmaColumns / columns;
+// Tile: MmaTile or WgmmaTile
+//
+// Shared memory, of each stage: functions [kParts, function_words], weights [kParts, weight_words],
+// selectors [2 steps, kRows] where sparse
+template <int kOrder, Product kProduct, bool kSparse, template <Product> class TileOf>
+struct MmaOut {
+  using Args = MmaOutArgs;
+  using Tile = TileOf<kProduct>;
+  using State = typename Tile::State;
+  static constexpr int kThreads = Tile::kThreads;
+  static constexpr int kBlocks = Tile::kWgmma ? 1 : 2;
+  static constexpr bool kWgmma = Tile::kWgmma;
+  static constexpr int kParts = Tile::kParts, kRows = Tile::kRows, kOutputs = Tile::kColumns;
+
+  static KAN_HD int stage_words(const MmaLayout& layout) {
+    return kParts * (layout.function_words(kRows) + layout.weight_words(kOutputs)) +
+           (kSparse ? layout.steps * kRows : 0);
   }
-  // whole products, and four more: rows of a fragment are in different banks
-  static KAN_HD int stride_of(const LayerArgs<T>& layer) {
-    return (inputs_of(layer) * (layer.table.num_basis + 1) + 7) / 8 * 8 + 4;
-  }
-  static int64_t shared_bytes(const LayerArgs<T>& layer) {
-    return sizeof(T) * (kMmaRows + kMmaOutputs) * stride_of(layer);
+  static KAN_HD int out_tiles(const LayerArgs<float>& layer) {
+    return static_cast<int>((layer.out_features + kOutputs - 1) / kOutputs);
   }
   static int64_t blocks(const Args& args, const GatherGeometry&) {
-    return mma_blocks(args.layer.rows, args.layer.out_features);
+    return (args.of.layer.rows + kRows - 1) / kRows * out_tiles(args.of.layer);
   }
+
+  // a stage's memory
+  struct Stage {
+    uint32_t *functions, *weights;
+    uint16_t* selectors;
+  };
 
   template <class Group>
   static KAN_HD_INLINE void run(Group& group, const Args& args, const GatherGeometry&) {
-    const LayerArgs<T>& layer = args.layer;
-    const int columns = layer.table.num_basis + 1;
-    const int most = inputs_of(layer), stride = stride_of(layer), depth = stride - 4;
-    const MmaPlace place = mma_place(group.block(), layer.out_features);
-    T* const phi = reinterpret_cast<T*>(group.shared());
-    T* const weight = phi + kMmaRows * stride;
-    typename Group::template PerThread<State> states(group);
-    for (int64_t in = 0; in < layer.in_features; in += most) {
-      const int inputs =
-          static_cast<int>(layer.in_features - in < most ? layer.in_features - in : most);
-      group.each([&](int thread) {
-        stage_functions(layer, args.derivative, place.row, in, inputs, stride, phi, thread);
-        for (int n = thread; n < kMmaOutputs * depth; n += kThreads) {
-          const int o = n / depth, k = n % depth, i = k / columns;
-          weight[o * stride + k] = i < inputs && place.out + o < layer.out_features
-                                       ? weight_at(layer, place.out + o, in + i, k % columns)
-                                       : T(0);
-        }
+    const LayerArgs<float>& layer = args.of.layer;
+    const MmaLayout& layout = args.layout;
+    const int tile = group.block() % out_tiles(layer);
+    const int64_t row = static_cast<int64_t>(group.block() / out_tiles(layer)) * kRows;
+    const int weight_words = kParts * layout.weight_words(kOutputs);
+    const uint32_t* const packed = args.packed + tile * layout.chunks * weight_words;
+    const auto stage_at = [&](int64_t chunk) {
+      uint32_t* const functions = reinterpret_cast<uint32_t*>(group.shared()) +
+                                  (args.stages == 2 ? chunk % 2 : 0) * stage_words(layout);
+      uint32_t* const weights = functions + kParts * layout.function_words(kRows);
+      return Stage{functions, weights, reinterpret_cast<uint16_t*>(weights + weight_words)};
+    };
+    const auto prepare = [&](int64_t chunk) {
+      const Stage stage = stage_at(chunk);
+      group.each_alone([&](int thread) {
+        for (int n = 4 * thread; n < weight_words; n += 4 * kThreads)
+          group.copy(stage.weights + n, packed + chunk * weight_words + n);
+        stage_functions<kOrder, kProduct, kParts, kRows, kThreads>(
+            layer, args.of.derivative, layout, row, chunk * layout.inputs, stage.functions,
+            stage.selectors, thread);
       });
-      for (int k = 0; k < depth; k += 8) multiply(group, states, phi, weight, stride, k);
-      // the barrier keeps the chunk's memory until every warp has read it
-      group.each([&](int thread) { states[thread].add_part(); });
+    };
+    typename Group::template PerThread<State> states(group);
+    if (layout.chunks > 0) prepare(0);
+    for (int64_t chunk = 0; chunk < layout.chunks; ++chunk) {
+      group.wait_copies();
+      Tile::publish(group);
+      group.each([](int) {});
+      Tile::start(group);
+      multiply(group, states, layout, stage_at(chunk), layer.base_weight != nullptr);
+      const bool next = chunk + 1 < layout.chunks;
+      // the stage's last reader was the chunk before, which every thread has left
+      if (next && args.stages == 2) prepare(chunk + 1);
+      Tile::finish(group, states);
+      Tile::add_part(group, states);
+      if (next && args.stages == 1) {
+        group.each([](int) {});
+        prepare(chunk + 1);
+      }
     }
-    group.each([&](int thread) { store_tile(args, place, thread, states[thread]); });
+    group.each([&](int thread) {
+      Tile::each_sum(thread, states[thread], [&](int r, int c, float sum) {
+        const int64_t o = static_cast<int64_t>(tile) * kOutputs + c;
+        if (row + r < layer.rows && o < layer.out_features)
+          args.of.y[(row + r) * layer.out_features + o] = sum;
+      });
+    });
   }
 
  private:
-  // phi [kMmaRows, stride]: a thread writes all columns of its pairs of a row and an input.
-  static KAN_HD_INLINE void stage_functions(const LayerArgs<T>& layer, int derivative, int64_t row,
-                                            int64_t in, int inputs, int stride, T* phi,
-                                            int thread) {
-    const int columns = layer.table.num_basis + 1;
-    for (int n = thread; n < inputs * kMmaRows; n += kThreads) {
-      const int r = n % kMmaRows, i = n / kMmaRows;
-      T at[kValues] = {};
-      int start = 0;
-      if (row + r < layer.rows)
-        start = functions_at<kOrder>(layer, row + r, in + i, derivative, true, at);
-      T* const to = phi + r * stride + i * columns;
-      // no window: what is not finite is so in every function
-      const T elsewhere = start == kNoWindow ? at[0] : T(0);
-      for (int c = 0; c + 1 < columns; ++c) to[c] = elsewhere;
-      if (start != kNoWindow) {
-#pragma unroll
-        for (int m = 0; m <= kOrder; ++m) to[start + m] = at[m];
-      }
-      to[columns - 1] = at[kOrder + 1];
-    }
-    // what is left of the chunk, to whole products
-    const int used = inputs * columns, depth = stride - 4;
-    for (int n = thread; n < kMmaRows * (depth - used); n += kThreads)
-      phi[n / (depth - used) * stride + used + n % (depth - used)] = T(0);
-  }
-
   template <class Group, class States>
-  static KAN_HD_INLINE void multiply(Group& group, States& states, const T* phi, const T* weight,
-                                     int stride, int k) {
-    group.each_alone([&](int thread) {
-      State& state = states[thread];
-      const int lane = thread % kWarp;
-#pragma unroll
-      for (int m = 0; m < kWarpRows; ++m)
-#pragma unroll
-        for (int n = 0; n < 4; ++n) {
-          const T at =
-              phi[(mma_row(thread, m) + mma_a_row(lane, n)) * stride + k + mma_a_column(lane, n)];
-          state.a[0][m][n] = to_tf32(at);
-          if (kPasses == 3) state.a[1][m][n] = tf32_rest(at, state.a[0][m][n]);
-        }
-#pragma unroll
-      for (int m = 0; m < kWarpOutputs; ++m)
-#pragma unroll
-        for (int n = 0; n < 2; ++n) {
-          const T at = weight[(mma_output(thread, m) + mma_b_column(lane)) * stride + k +
-                              mma_b_row(lane, n)];
-          state.b[0][m][n] = to_tf32(at);
-          if (kPasses == 3) state.b[1][m][n] = tf32_rest(at, state.b[0][m][n]);
-        }
-    });
-#pragma unroll
-    for (int m = 0; m < kWarpRows; ++m)
-#pragma unroll
-      for (int n = 0; n < kWarpOutputs; ++n) {
-        // the small ones first
-        if (kPasses == 3) {
-          group.mma(states,
-                    [&](State& s) { return MmaOperands{s.a[1][m], s.b[0][n], s.part[m][n]}; });
-          group.mma(states,
-                    [&](State& s) { return MmaOperands{s.a[0][m], s.b[1][n], s.part[m][n]}; });
-        }
-        group.mma(states,
-                  [&](State& s) { return MmaOperands{s.a[0][m], s.b[0][n], s.part[m][n]}; });
-      }
+  static KAN_HD_INLINE void multiply(Group& group, States& states, const MmaLayout& layout,
+                                     const Stage& stage, bool base) {
+    const int a_words = layout.function_words(kRows), b_words = layout.weight_words(kOutputs);
+    for (int step = 0; step < layout.steps; ++step)
+      Tile::template multiply<kSparse>(group, states, stage.functions, stage.weights, a_words,
+                                       b_words, stage.selectors, 2 * step,
+                                       (kSparse ? 4 : 2) * step);
+    if (base)
+      Tile::template multiply<false>(group, states, stage.functions, stage.weights, a_words,
+                                     b_words, stage.selectors, 2 * layout.steps,
+                                     (kSparse ? 4 : 2) * layout.steps);
   }
 };
 

@@ -1,72 +1,128 @@
-// What forwards on tensor cores share: a block's tile of y, held by four warps of 32 rows and 32
-// outputs each.
+// A tile of 64 rows and 64 columns of a product, held by four warps of 32 rows and 32 columns each.
 #pragma once
 
-#include "gather.h"
-#include "mma.h"
+#include "group.h"
 
 KAN_NAMESPACE_BEGIN
 
-constexpr int kMmaThreads = 128;
-constexpr int kMmaRows = 64, kMmaOutputs = 64;
-// columns of a chunk, of as many inputs as they have room for
-constexpr int kMmaColumns = 64;
-// fragments of a warp
-constexpr int kWarpRows = 2, kWarpOutputs = 4;
+// Threads multiply what they read from shared memory, mma.sync.
+template <Product kProduct>
+struct MmaTile {
+  static constexpr bool kWgmma = false;
+  static constexpr int kThreads = 128;
+  static constexpr int kRows = 64, kColumns = 64;
+  static constexpr int kRowCores = kRows / 8, kColumnCores = kColumns / 8;
+  // fragments of a warp
+  static constexpr int kWarpRows = 2, kWarpColumns = 4;
+  // of an operand in shared memory
+  static constexpr int kParts = 1;
+  static constexpr bool kSplits = kProduct == Product::kTf32x3;
 
-// A thread's share of the tile, and of what a chunk adds to it: rounding errors grow with the
-// number of chunks, not of columns.
-struct MmaSums {
-  float sum[kWarpRows][kWarpOutputs][4];
-  float part[kWarpRows][kWarpOutputs][4];
+  // A thread's share of the tile, and of what a chunk of the sum adds to it: rounding errors grow
+  // with the number of chunks, not of columns.
+  struct State {
+    float sum[kWarpRows][kWarpColumns][4];
+    float part[kWarpRows][kWarpColumns][4];
+    uint32_t a[kSplits ? 2 : 1][kWarpRows][4], b[kSplits ? 2 : 1][kWarpColumns][4];
+    uint32_t selectors[kWarpRows];
+  };
 
-  KAN_HD_INLINE void add_part() {
+  static KAN_HD int row_of(int thread, int m) { return thread / kWarp / 2 * 32 + m * 16; }
+  static KAN_HD int column_of(int thread, int n) { return thread / kWarp % 2 * 32 + n * 8; }
+
+  // sum += part, and part = 0
+  template <class Group, class States>
+  static KAN_HD_INLINE void add_part(Group& group, States& states) {
+    group.each_alone([&](int thread) {
+      State& state = states[thread];
+#pragma unroll
+      for (int m = 0; m < kWarpRows; ++m)
+#pragma unroll
+        for (int n = 0; n < kWarpColumns; ++n)
+#pragma unroll
+          for (int c = 0; c < 4; ++c) {
+            state.sum[m][n][c] += state.part[m][n][c];
+            state.part[m][n][c] = 0;
+          }
+    });
+  }
+
+  // take(row, column, sum) for all that a thread has of the tile
+  template <class Take>
+  static KAN_HD_INLINE void each_sum(int thread, const State& state, const Take& take) {
+    const int lane = thread % kWarp;
 #pragma unroll
     for (int m = 0; m < kWarpRows; ++m)
 #pragma unroll
-      for (int n = 0; n < kWarpOutputs; ++n)
+      for (int n = 0; n < kWarpColumns; ++n)
 #pragma unroll
-        for (int c = 0; c < 4; ++c) {
-          sum[m][n][c] += part[m][n][c];
-          part[m][n][c] = 0;
-        }
+        for (int c = 0; c < 4; ++c)
+          take(row_of(thread, m) + mma_c_row(lane, c), column_of(thread, n) + mma_c_column(lane, c),
+               state.sum[m][n][c]);
   }
-};
 
-// First row and output of a thread's fragments.
-KAN_HD int mma_row(int thread, int m) { return thread / kWarp / 2 * 32 + m * 16; }
-KAN_HD int mma_output(int thread, int n) { return thread / kWarp % 2 * 32 + n * 8; }
-
-// Where a block's tile is.
-struct MmaPlace {
-  int64_t row, out;
-};
-
-inline int64_t mma_blocks(int64_t rows, int64_t out_features) {
-  return (rows + kMmaRows - 1) / kMmaRows * ((out_features + kMmaOutputs - 1) / kMmaOutputs);
-}
-
-KAN_HD MmaPlace mma_place(int block, int64_t out_features) {
-  const int tiles = static_cast<int>((out_features + kMmaOutputs - 1) / kMmaOutputs);
-  return {static_cast<int64_t>(block / tiles) * kMmaRows,
-          static_cast<int64_t>(block % tiles) * kMmaOutputs};
-}
-
-KAN_HD_INLINE void store_tile(const OutArgs<float>& args, const MmaPlace& place, int thread,
-                              const MmaSums& sums) {
-  const LayerArgs<float>& layer = args.layer;
-  const int lane = thread % kWarp;
+  // Adds to `part` the product of two core matrices of `a` and two (sparse: four) of `b`.
+  //
+  // Args:
+  //   a, b: the tiles, whose parts are so many words apart; selectors: [cores of a, kRows]
+  //   a_core, b_core: the first of them along the sum
+  template <bool kSparse, class Group, class States>
+  static KAN_HD_INLINE void multiply(Group& group, States& states, const uint32_t* a,
+                                     const uint32_t* b, int, int, const uint16_t* selectors,
+                                     int a_core, int b_core) {
+    constexpr int kFragments = mma_b_words(kSparse) / 4;
+    group.each_alone([&](int thread) {
+      State& state = states[thread];
+      const int lane = thread % kWarp;
+      const auto keep = [&](uint32_t word, uint32_t& large, uint32_t& rest) {
+        if constexpr (kSplits) {
+          large = to_tf32(float_of(word));
+          rest = tf32_rest(float_of(word), large);
+        } else {
+          large = word;
+        }
+      };
 #pragma unroll
-  for (int m = 0; m < kWarpRows; ++m)
+      for (int m = 0; m < kWarpRows; ++m) {
+        const int row = row_of(thread, m);
 #pragma unroll
-    for (int n = 0; n < kWarpOutputs; ++n)
-#pragma unroll
-      for (int c = 0; c < 4; ++c) {
-        const int64_t r = place.row + mma_row(thread, m) + mma_c_row(lane, c);
-        const int64_t o = place.out + mma_output(thread, n) + mma_c_column(lane, c);
-        if (r < layer.rows && o < layer.out_features)
-          args.y[r * layer.out_features + o] = sums.sum[m][n][c];
+        for (int n = 0; n < 4; ++n)
+          keep(a[((a_core + n / 2) * kRowCores + row / 8 + n % 2) * kCoreWords + lane],
+               state.a[0][m][n], state.a[kSplits][m][n]);
+        if constexpr (kSparse) {
+          // of the lanes that the instruction does not ask nobody reads them
+          const uint16_t* const at = selectors + (a_core + lane % 2) * kRows + row + lane / 4;
+          state.selectors[m] = at[0] | static_cast<uint32_t>(at[8]) << 16;
+        }
       }
-}
+#pragma unroll
+      for (int m = 0; m < kWarpColumns; ++m)
+#pragma unroll
+        for (int n = 0; n < kFragments; ++n)
+          keep(b[((b_core + n) * kColumnCores + column_of(thread, m) / 8) * kCoreWords + lane],
+               state.b[0][m][n], state.b[kSplits][m][n]);
+    });
+#pragma unroll
+    for (int m = 0; m < kWarpRows; ++m)
+#pragma unroll
+      for (int n = 0; n < kWarpColumns; ++n) {
+        const auto product = [&](int a_part, int b_part) {
+          group.template mma<kProduct, kSparse>(states, [&](State& s, int) {
+            return MmaOperands{s.a[a_part][m], s.b[b_part][n], s.selectors[m], s.part[m][n]};
+          });
+        };
+        // the small ones first; only rest times rest, 2^-22 of it all, is left out
+        if constexpr (kSplits) product(1, 0), product(0, 1);
+        product(0, 0);
+      }
+  }
+
+  template <class Group>
+  static KAN_HD_INLINE void publish(Group&) {}
+  template <class Group>
+  static KAN_HD_INLINE void start(Group&) {}
+  template <class Group, class States>
+  static KAN_HD_INLINE void finish(Group&, States&) {}
+};
 
 KAN_NAMESPACE_END

@@ -1,6 +1,5 @@
-// A whole small network: forward in one launch, backward in one launch and a sum over blocks.
-//
-// Weights, sums of their gradients and the activations of a tile of rows stay in shared memory.
+// A whole small network forward in one launch: weights and the activations of a tile of rows stay
+// in shared memory.
 #pragma once
 
 #include "gather_in_weight.h"
@@ -42,6 +41,13 @@ KAN_HD int network_numbers(const NetworkArgs<T>& args) {
 template <class T>
 KAN_HD int64_t network_tiles(const NetworkArgs<T>& args) {
   return (args.of[0].layer.rows + kNetworkRows - 1) / kNetworkRows;
+}
+
+// Inputs of a chunk that begins at `in`.
+template <class T>
+KAN_HD int network_inputs(const LayerArgs<T>& layer, int in) {
+  const int left = static_cast<int>(layer.in_features) - in;
+  return left < kNetworkInputs ? left : kNetworkInputs;
 }
 
 template <class Group, class T>
@@ -86,6 +92,9 @@ struct NetworkForward {
     T* const value = activation + 2 * kMostWidth * kRowStride;
     int* const start = reinterpret_cast<int*>(value + kNetworkInputs * kValues * kNetworkRows);
     const int64_t rows = args.of[0].layer.rows;
+    group.each_alone([&](int thread) {
+      if (group.block() == 0 && thread == 0 && args.arrived != nullptr) *args.arrived = 0;
+    });
     stage_network(group, args, weight);
     typename Group::template PerThread<Sums> sums(group);
     for (int64_t tile = group.block(); tile < network_tiles(args); tile += g.row_parts) {
@@ -103,9 +112,7 @@ struct NetworkForward {
         const T* const x = activation + n % 2 * kMostWidth * kRowStride;
         T* const y = activation + (n + 1) % 2 * kMostWidth * kRowStride;
         for (int in = 0; in < layer.in_features; in += kNetworkInputs) {
-          const int inputs = static_cast<int>(layer.in_features - in) < kNetworkInputs
-                                 ? static_cast<int>(layer.in_features - in)
-                                 : kNetworkInputs;
+          const int inputs = network_inputs(layer, in);
           group.each([&](int thread) {
             for (int k = thread; k < inputs * kNetworkRows; k += kThreads) {
               const int r = k % kNetworkRows, i = k / kNetworkRows;
@@ -153,163 +160,6 @@ struct NetworkForward {
         });
       }
     }
-  }
-};
-
-// Shared memory: weight, sum (as weight), cotangents [2, kMostWidth, kRowStride], value of
-// derivative 0 and 1 [2, kNetworkInputs, order + 2, kNetworkRows], start [kNetworkInputs,
-// kNetworkRows]
-template <int kOrder, class T>
-struct NetworkBackward {
-  using Args = NetworkArgs<T>;
-  static constexpr int kThreads = kNetworkThreads;
-  static constexpr int kBlocks = 1;
-  static constexpr int kValues = kOrder + 2;
-  static constexpr int kFunctions = kNetworkInputs * kValues * kNetworkRows;
-
-  static int64_t shared_bytes(const Args& args) {
-    return sizeof(T) * (2 * network_numbers(args) + 2 * kMostWidth * kRowStride + 2 * kFunctions) +
-           sizeof(int) * kNetworkInputs * kNetworkRows;
-  }
-  static int64_t blocks(const Args&, const GatherGeometry& g) { return g.row_parts; }
-
-  template <class Group>
-  static KAN_HD_INLINE void run(Group& group, const Args& args, const GatherGeometry& g) {
-    const int numbers = network_numbers(args), last = args.num_layers - 1;
-    T* const weight = reinterpret_cast<T*>(group.shared());
-    T* const sum = weight + numbers;
-    T* const cotangent = sum + numbers;
-    T* const value = cotangent + 2 * kMostWidth * kRowStride;
-    T* const slope = value + kFunctions;
-    int* const start = reinterpret_cast<int*>(slope + kFunctions);
-    const int64_t rows = args.of[0].layer.rows;
-    stage_network(group, args, weight);
-    group.each([&](int thread) {
-      for (int k = thread; k < numbers; k += kThreads) sum[k] = T(0);
-    });
-    for (int64_t tile = group.block(); tile < network_tiles(args); tile += g.row_parts) {
-      const int64_t row = tile * kNetworkRows;
-      group.each([&](int thread) {
-        const InWeightArgs<T>& of = args.of[last];
-        const int r = thread % kNetworkRows;
-        T* const u = cotangent + last % 2 * kMostWidth * kRowStride;
-        for (int o = thread / kNetworkRows; o < of.layer.out_features; o += kThreads / kNetworkRows)
-          u[o * kRowStride + r] =
-              row + r < rows ? of.u[(row + r) * of.u_row_stride + o * of.u_col_stride] : T(0);
-      });
-      for (int n = last; n >= 0; --n) {
-        const LayerArgs<T>& layer = args.of[n].layer;
-        const int columns = layer.table.num_basis + 1, stride = network_stride(layer);
-        const int outputs = static_cast<int>(layer.out_features);
-        const int offset = network_offset(args, n);
-        const T* const u = cotangent + n % 2 * kMostWidth * kRowStride;
-        T* const z = cotangent + (n + 1) % 2 * kMostWidth * kRowStride;
-        for (int in = 0; in < layer.in_features; in += kNetworkInputs) {
-          const int inputs = static_cast<int>(layer.in_features - in) < kNetworkInputs
-                                 ? static_cast<int>(layer.in_features - in)
-                                 : kNetworkInputs;
-          group.each([&](int thread) {
-            for (int k = thread; k < inputs * kNetworkRows; k += kThreads) {
-              const int r = k % kNetworkRows, i = k / kNetworkRows;
-              T at[kValues] = {}, rising[kValues] = {};
-              int first = 0;
-              if (row + r < rows) {
-                const T x = input_at(layer, row + r, in + i);
-                first = functions_of<kOrder>(layer, in + i, x, 0, at);
-                functions_of<kOrder>(layer, in + i, x, 1, rising);
-              }
-              start[k] = first;
-#pragma unroll
-              for (int m = 0; m < kValues; ++m) {
-                value[(i * kValues + m) * kNetworkRows + r] = at[m];
-                slope[(i * kValues + m) * kNetworkRows + r] = rising[m];
-              }
-            }
-          });
-          group.each([&](int thread) {
-            const int r = thread % kNetworkRows;
-            for (int i = thread / kNetworkRows; i < inputs; i += kThreads / kNetworkRows) {
-              const int first = start[i * kNetworkRows + r];
-              const T* const base = weight + offset + ((in + i) * columns + columns - 1) * stride;
-              const T* const window =
-                  weight + offset + ((in + i) * columns + (first < 0 ? 0 : first)) * stride;
-              T at[kValues], total = 0;
-#pragma unroll
-              for (int m = 0; m < kValues; ++m) at[m] = slope[(i * kValues + m) * kNetworkRows + r];
-              for (int o = 0; o < outputs; ++o) {
-                T edge = at[kOrder + 1] * base[o];
-#pragma unroll
-                for (int m = 0; m <= kOrder; ++m) edge += at[m] * window[m * stride + o];
-                total += edge * u[o * kRowStride + r];
-              }
-              z[(in + i) * kRowStride + r] = total;
-            }
-            // a thread has an edge of its own: nobody else adds to its sums
-            for (int k = thread; k < inputs * outputs; k += kThreads) {
-              const int o = k % outputs, i = k / outputs;
-              T* const mine = sum + offset + (in + i) * columns * stride + o;
-              T base = mine[(columns - 1) * stride];
-              for (int at = 0; at < kNetworkRows; ++at)
-                add_to_edge<kOrder>(u[o * kRowStride + at], start[i * kNetworkRows + at],
-                                    value + i * kValues * kNetworkRows + at, kNetworkRows, columns,
-                                    stride, mine, base);
-              mine[(columns - 1) * stride] = base;
-            }
-          });
-        }
-      }
-      group.each([&](int thread) {
-        const InWeightArgs<T>& of = args.of[0];
-        const int r = thread % kNetworkRows;
-        if (of.z == nullptr || row + r >= rows) return;
-        const T* const z = cotangent + kMostWidth * kRowStride;
-        for (int i = thread / kNetworkRows; i < of.layer.in_features; i += kThreads / kNetworkRows)
-          of.z[(row + r) * of.layer.in_features + i] = z[i * kRowStride + r];
-      });
-    }
-    group.each([&](int thread) {
-      for (int k = thread; k < numbers; k += kThreads)
-        args.partial[static_cast<int64_t>(group.block()) * numbers + k] = sum[k];
-    });
-  }
-};
-
-// Sums of S over blocks, in their order, and from there to the gradients of every layer.
-template <class T>
-struct UnfoldNetwork {
-  using Args = NetworkArgs<T>;
-  static constexpr int kThreads = kNetworkThreads;
-  static constexpr int kBlocks = 1;
-
-  static KAN_HD int64_t edges(const LayerArgs<T>& layer) {
-    return layer.in_features * layer.out_features;
-  }
-  static int64_t blocks(const Args& args, const GatherGeometry&) {
-    int64_t count = 0;
-    for (int n = 0; n < args.num_layers; ++n) count += edges(args.of[n].layer);
-    return (count + kThreads - 1) / kThreads;
-  }
-
-  template <class Group>
-  static KAN_HD_INLINE void run(Group& group, const Args& args, const GatherGeometry& g) {
-    const int numbers = network_numbers(args);
-    group.each([&](int thread) {
-      int64_t edge = static_cast<int64_t>(group.block()) * kThreads + thread;
-      int n = 0;
-      for (; n < args.num_layers && edge >= edges(args.of[n].layer); ++n)
-        edge -= edges(args.of[n].layer);
-      if (n == args.num_layers) return;
-      const LayerArgs<T>& layer = args.of[n].layer;
-      const int columns = layer.table.num_basis + 1, stride = network_stride(layer);
-      const int64_t o = edge % layer.out_features, i = edge / layer.out_features;
-      const T* const at = args.partial + network_offset(args, n) + i * columns * stride + o;
-      unfold_edge(args.of[n], o, i, [&](int c) {
-        T sum = 0;
-        for (int64_t block = 0; block < g.row_parts; ++block)
-          sum += at[block * numbers + c * stride];
-        return sum;
-      });
-    });
   }
 };
 

@@ -15,6 +15,9 @@ struct NetworkArgs {
   InWeightArgs<T> of[kMostLayers];  // u of the last, z of the first
   T* y[kMostLayers];                // [rows, out_features]
   T* partial;                       // [blocks, numbers], for the sums over rows of every block
+  // zero before and after: the forward sets it, and the backward's last block, which adds up the
+  // others' sums where they are few
+  int* arrived;
 };
 
 // Blocks of the launches on a network, and numbers of each in `partial`; 0 blocks where the network

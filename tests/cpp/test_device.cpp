@@ -34,6 +34,12 @@ bool has_gpu() {
   }();
   return found;
 }
+bool has_wgmma() {
+  int major = 0, minor = 0;
+  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
+  return major == 9 && minor == 0;
+}
 // what both sides can read
 void* allocate(size_t bytes) {
   void* memory = nullptr;
@@ -46,6 +52,7 @@ void finish() {
 }
 #else
 bool has_gpu() { return false; }
+bool has_wgmma() { return false; }
 void* allocate(size_t bytes) { return std::malloc(bytes); }
 void release(void* memory) { std::free(memory); }
 void finish() {}
@@ -151,6 +158,48 @@ struct Results {
   }
 };
 
+// Tensor cores, in every precision and form.
+void compare_products(const char* where, const CudaTarget& target, const Layer<float>& layer,
+                      const LayerArgs<float>& args, const Results<float>& wanted,
+                      double tolerance) {
+  const int functions = args.table.num_basis, order = layer.order;
+  const struct {
+    Product product;
+    double tolerance;
+  } products[] = {{Product::kTf32x3, tolerance},
+                  {Product::kTf32, 4e-3},
+                  {Product::kBf16, 3e-2},
+                  {Product::kF16, 4e-3}};
+  for (const auto& [product, allowed] : products) {
+    Results<float> found(layer);
+    for (const bool wgmma : {false, true}) {
+      if (wgmma && !target.emulated && !has_wgmma()) continue;
+      for (const bool sparse : {false, true}) {
+        const MmaChoice choice{product, sparse, wgmma};
+        const int64_t words = mma_packed_words(args, choice);
+        Numbers<uint32_t> packed(words);
+        const bool fits = order >= 1 && order <= (sparse || wgmma ? 3 : 5);
+        if (functions <= 16 || words == 0) failures += (words != 0) != fits;
+        const int error =
+            mma_out({args, 1, found.y.data(), nullptr, 0}, choice, packed.data(), target);
+        failures += error != (words == 0 ? kTooManyFunctions : kCudaOk);
+        finish();
+        if (words != 0) expect_near(where, "y of products", found.y, wanted.y, allowed);
+      }
+    }
+    const int64_t numbers = mma_partial_numbers(args, product);
+    const bool fits = order >= 1 && order <= 5 && functions <= 63;
+    failures += (numbers >= 0) != fits;
+    if (!fits) continue;
+    Numbers<float> partial(numbers);
+    found.y = wanted.y;
+    failures += mma_in_weight(found.gradients(layer, args, layer.u.data()), product, partial.data(),
+                              target) != kCudaOk;
+    finish();
+    found.expect(where, wanted, allowed);
+  }
+}
+
 // Every kernel of single layers, on `target`.
 template <class T>
 void compare(const char* where, const CudaTarget& target, int rows, int in, int out, int grid_size,
@@ -166,26 +215,13 @@ void compare(const char* where, const CudaTarget& target, int rows, int in, int 
                                target) != kCudaOk;
   finish();
   found.expect(where, wanted, tolerance);
-  if constexpr (sizeof(T) == 4) {
-    for (const bool sparse : {false, true}) {
-      Numbers<T> y(rows * out);
-      const int error = mma_out({args, 1, y.data(), nullptr, 0}, 3, sparse, target);
-      if (grid_size + order <= 48 && (!sparse || (order >= 1 && order <= 3))) {
-        failures += error != kCudaOk;
-        finish();
-        expect_near(where, sparse ? "y of sparse products" : "y of products", y, wanted.y,
-                    tolerance);
-      } else {
-        failures += error != kTooManyFunctions;
-      }
-    }
-  }
+  if constexpr (sizeof(T) == 4) compare_products(where, target, layer, args, wanted, tolerance);
 }
 
 // Two layers in one launch.
 template <class T>
 void compare_network(const char* where, const CudaTarget& target, int rows, int in, int middle,
-                     int out, double tolerance) {
+                     int out, double tolerance, bool sums_itself = true) {
   const Layer<T> first(rows, in, middle, 5, 3), second(rows, middle, out, 5, 3);
   Results<T> wanted[] = {Results<T>(first), Results<T>(second)};
   Results<T> found[] = {Results<T>(first), Results<T>(second)};
@@ -205,9 +241,13 @@ void compare_network(const char* where, const CudaTarget& target, int rows, int 
   const NetworkSize size = network_size(network_args);
   Numbers<T> partial(size.blocks * size.numbers);
   network_args.partial = partial.data();
+  // with what a forward finds there
+  Numbers<int> arrived(1, 7);
+  network_args.arrived = sums_itself ? arrived.data() : nullptr;
   failures += network(network_args, false, target) != kCudaOk;
   failures += network(network_args, true, target) != kCudaOk;
   finish();
+  failures += sums_itself && arrived[0] != 0;
   found[1].z = wanted[1].z;  // stays in shared memory
   found[0].expect(where, wanted[0], tolerance);
   found[1].expect(where, wanted[1], tolerance);
@@ -225,6 +265,7 @@ void test(const char* where, const CudaTarget& target) {
   compare<double>(where, target, 5, 2, 3, 700, 3, 1e-10);
   compare_network<double>(where, target, 100, 2, 5, 1, 1e-10);
   compare_network<double>(where, target, 33, 12, 8, 17, 1e-10);
+  compare_network<double>(where, target, 33, 12, 8, 17, 1e-10, false);
   compare_network<float>(where, target, 9000, 2, 5, 1, 1e-3);
 }
 

@@ -1,0 +1,11 @@
+#include "device.cuh"
+
+namespace kan_fast {
+
+int device_mma_in_weight(const InWeightArgs<float>& args, Product product, float* partial,
+                         void* stream) {
+  return run_mma_in_weight(args, product, partial,
+                           DeviceRunner<>{static_cast<cudaStream_t>(stream)});
+}
+
+}  // namespace kan_fast

@@ -1,0 +1,11 @@
+// Compiled for sm_90a alone: on other devices nobody calls this.
+#include "device.cuh"
+
+namespace kan_fast {
+
+int device_wgmma_out(const OutArgs<float>& args, const MmaChoice& choice, uint32_t* packed,
+                     void* stream) {
+  return run_mma_out(args, choice, packed, DeviceRunner<true>{static_cast<cudaStream_t>(stream)});
+}
+
+}  // namespace kan_fast
