@@ -22,31 +22,14 @@ import peers
 import pinn
 import timing
 import torch
-from shapes import Shape
+from shapes import GPU, GPU_WIDE, Shape
 from torch import nn
 
 import kan_fast
 from kan_fast import envs, machine
 from kan_fast.baselines import kan_parameters, mlp, same_parameter_widths
 
-#: rows, widths, grid
-WIDE = tuple(Shape(4096, (n, n), g) for g in (5, 20) for n in (512, 1024))
-SHAPES = (
-    *WIDE,
-    Shape(65536, (64, 64), 5),
-    Shape(1000, (2, 5, 1), 5),  # a first script with pykan
-    Shape(3000, (4, 100, 100, 100, 1), 100),  # grid extension
-    Shape(64, (784, 64, 10), 5),
-    Shape(512, (784, 64, 10), 5),
-    Shape(5888, (64, 64, 64, 64, 64), 8),  # a graph network
-    Shape(196608, (32, 8, 8), 3),  # a radiance field
-    Shape(2048, (160, 160, 160, 160), 5),  # segmentation
-    Shape(28368, (192, 192, 192), 8),  # a vision transformer
-    Shape(16384, (768, 3072, 768), 5),  # a language model
-    Shape(4096, (64, 64), 64),
-    Shape(4096, (32, 32), 100),
-)
-QUICK = (WIDE[0], Shape(65536, (64, 64), 5), Shape(5888, (64, 64, 64, 64, 64), 8), SHAPES[10])
+QUICK = (GPU_WIDE[0], GPU[4], GPU[9], GPU[10])
 PRECISIONS = ("highest", "high", "bfloat16")
 
 
@@ -84,7 +67,7 @@ def on_backend(name: str, run: gpu_timing.Run) -> gpu_timing.Run:
     return asked
 
 
-def _works(runs: dict[str, gpu_timing.Run], shape: Shape) -> dict[str, gpu_timing.Run]:
+def works(runs: dict[str, gpu_timing.Run], shape: Shape) -> dict[str, gpu_timing.Run]:
     """Those that get through a run; out of memory is a finding, too."""
     found = {}
     for name, run in runs.items():
@@ -95,7 +78,7 @@ def _works(runs: dict[str, gpu_timing.Run], shape: Shape) -> dict[str, gpu_timin
         except torch.OutOfMemoryError:
             print(f"{name} runs out of memory on {shape}")
         except Exception as error:  # a peer's own trouble; ours must not be hidden
-            if name.startswith("kan_fast"):
+            if name.startswith(("kan_fast", "triton", "cuda")):
                 raise
             print(f"{name} is left out of {shape}: {type(error).__name__}: {error}")
     return found
@@ -113,7 +96,7 @@ def measure(shape: Shape, name: str, args: argparse.Namespace) -> dict:
             runs = {n: functools.partial(run_of, model, x) for n, model in models.items()}
             if machine.facts().cuda:
                 runs["cuda kan_fast"] = on_backend("cuda", runs["kan_fast"])
-            runs = _works(runs, shape)
+            runs = works(runs, shape)
             if kind == "step":
                 row["launches"] = {
                     n: sum(gpu_timing.launches(runs[n]).values()) for n in ("mlp", "kan_fast")
@@ -142,8 +125,10 @@ def second_derivatives(args: argparse.Namespace) -> dict:
     if not args.no_peers:
         models |= peers.models(widths, pinn.GRID_SIZE)
     runs = {n: functools.partial(pinn.step, model.cuda(), points) for n, model in models.items()}
-    runs = _works(runs, Shape(1000, widths, pinn.GRID_SIZE))
-    for n in ("mlp", "kan_fast"):
+    if machine.facts().cuda:
+        runs["cuda kan_fast"] = on_backend("cuda", runs["kan_fast"])
+    runs = works(runs, Shape(1000, widths, pinn.GRID_SIZE))
+    for n in ("mlp", "kan_fast", *(["cuda kan_fast"] if "cuda kan_fast" in runs else [])):
         runs[f"{n}, graph"] = gpu_timing.graphed(runs[n])
     taken = gpu_timing.interleaved(runs, args.seconds)
     return {
@@ -188,7 +173,7 @@ def main() -> int:
             rates[name] = gpu_timing.gemm_rate(dtype)
             print(f"GEMM, {name}: {rates[name] / 1e12:.0f} TFLOP/s")
     result = {"machine": info, "gemm_flops_per_second": rates, "rows": []}
-    for shape in QUICK if args.quick else SHAPES:
+    for shape in QUICK if args.quick else GPU:
         if args.only and args.only not in str(shape):
             continue
         for name in PRECISIONS:

@@ -94,6 +94,8 @@ else
   done
 fi
 
+[ -n "$quick" ] || part kernels 150 python3 bench/kernels.py --device cuda --suite gpu-wide \
+  --seconds 0.05 --json "$results/gpu_kernels.json"
 part bench "$([ -n "$quick" ] && echo 80 || echo 240)" python3 bench/gpu.py $quick --json "$results/gpu.json"
 
 echo

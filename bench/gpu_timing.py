@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import math
 import statistics
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
@@ -79,6 +83,38 @@ def launches(run: Run) -> dict[str, int]:
         if event.device_type == torch.autograd.DeviceType.CUDA and "Mem" not in event.name:
             found[event.name] = found.get(event.name, 0) + 1
     return found
+
+
+def kernels(run: Run) -> list[dict]:
+    """Every kernel of a run, by the profiler: its time and what limits how many blocks run."""
+    run()
+    torch.cuda.synchronize()
+    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as record:
+        run()
+        torch.cuda.synchronize()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        record.export_chrome_trace(str(path))
+        events = json.loads(path.read_text())["traceEvents"]
+    return [
+        {
+            "name": event["name"],
+            "microseconds": event["dur"],
+            "blocks": math.prod(event["args"].get("grid", [])),
+            "registers": event["args"].get("registers per thread"),
+            "shared_bytes": event["args"].get("shared memory"),
+            "occupancy": event["args"].get("est. achieved occupancy %"),
+        }
+        for event in events
+        if event.get("cat") == "kernel"
+    ]
+
+
+def copy_rate(size: int = 1 << 28) -> float:
+    """Bytes per second of a large copy, read and written: what the memory gives here."""
+    a, b = (torch.empty(size, device="cuda") for _ in range(2))
+    times = interleaved({"copy": lambda: a.copy_(b)}, 0.3)["copy"]
+    return 2 * 4 * size / statistics.median(times)
 
 
 def gemm_rate(dtype: torch.dtype, size: int = 8192) -> float:

@@ -1,12 +1,12 @@
 """The kernels alone, layer by layer, against the measured GEMM rate and the floor.
 
-    python bench/kernels.py [--suite cpu|users] [--seconds 0.5] [--threads N] [--only 128-128]
-        [--json FILE]
+    python bench/kernels.py [--device cpu|cuda] [--suite cpu|users|gpu|gpu-wide] [--seconds 0.5]
+        [--threads N] [--only 128-128] [--json FILE]
 
 Each distinct layer of a suite, forward (`out`) and backward (`in` and `weight` in one call), beside
 the matrix products of a linear layer with as many parameters. Local support needs order + 2 of the
 num_basis + 1 terms, so the floor is that share of the products' time; "of floor" is measured time
-over floor, and 1 cannot be beaten by arithmetic alone.
+over floor, and 1 cannot be beaten by arithmetic alone. On a GPU: see gpu_kernels.py.
 """
 
 from __future__ import annotations
@@ -69,16 +69,20 @@ def row_of(shape: Shape, seconds: float) -> dict:
     return row
 
 
-def main() -> None:
+def main() -> int:
     parser = options.parser(__doc__, seconds=0.5)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--suite", choices=SUITES, default="cpu")
     parser.add_argument("--only", help="layers that contain this text")
     args, info = options.start(parser)
-    layers = dict.fromkeys(layer for shape in SUITES[args.suite] for layer in shape.layers())
+    layers = list(dict.fromkeys(layer for shape in SUITES[args.suite] for layer in shape.layers()))
+    layers = [layer for layer in layers if args.only is None or args.only in str(layer)]
+    if args.device == "cuda":
+        import gpu_kernels
+
+        return gpu_kernels.main(args, info, layers)
     rows = []
     for layer in layers:
-        if args.only and args.only not in str(layer):
-            continue
         rows.append(row_of(layer, args.seconds))
         cells = "   ".join(
             f"{n} {r['seconds'] * 1e3:8.3f} ms {r['gflops']:6.1f} GFLOP/s "
@@ -88,7 +92,8 @@ def main() -> None:
         )
         print(f"{layer!s:20s} {cells}", flush=True)
     options.save(args, {"machine": info, "rows": rows})
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    raise SystemExit(main())

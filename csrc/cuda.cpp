@@ -133,15 +133,18 @@ int network_out(const Layers& layers, const std::vector<int64_t>& y, int64_t arr
   args.arrived = pointer<int>(arrived);
   for (size_t n = 0; n < y.size(); ++n) args.y[n] = pointer<T>(y[n]);
   py::gil_scoped_release release;
-  return kan_fast::network<T>(args, false, target);
+  return kan_fast::network<T>(args, kan_fast::NetworkPass::kForward, target);
 }
 
+// Address and strides.
+using Strided = std::array<int64_t, 3>;
+
+// The backward, or where `t` is given the backward's own.
 template <class T>
-int network_in_weight(const Layers& layers, const std::array<int64_t, 3>& u, int64_t z,
-                      const LayerGradients& gradients, int64_t partial, int64_t arrived,
-                      const kan_fast::CudaTarget& target) {
+int network_in_weight(const Layers& layers, const Strided& u, int64_t z,
+                      const LayerGradients& gradients, const Strided& t, int64_t grad_u,
+                      int64_t partial, int64_t arrived, const kan_fast::CudaTarget& target) {
   kan_fast::NetworkArgs<T> args = network_of<T>(layers);
-  args.arrived = pointer<int>(arrived);
   kan_fast::InWeightArgs<T>& last = args.of[args.num_layers - 1];
   last.u = pointer<const T>(u[0]);
   last.u_row_stride = u[1];
@@ -152,9 +155,17 @@ int network_in_weight(const Layers& layers, const std::array<int64_t, 3>& u, int
     args.of[n].grad_spline_scaler = pointer<T>(gradients[n][1]);
     args.of[n].grad_base_weight = pointer<T>(gradients[n][2]);
   }
+  args.t = pointer<const T>(t[0]);
+  args.t_row_stride = t[1];
+  args.t_col_stride = t[2];
+  args.grad_u = pointer<T>(grad_u);
   args.partial = pointer<T>(partial);
+  args.arrived = pointer<int>(arrived);
   py::gil_scoped_release release;
-  return kan_fast::network<T>(args, true, target);
+  return kan_fast::network<T>(
+      args,
+      args.t == nullptr ? kan_fast::NetworkPass::kBackward : kan_fast::NetworkPass::kDoubleBackward,
+      target);
 }
 
 }  // namespace
@@ -216,10 +227,12 @@ void bind_cuda(py::module_& m) {
     check_launch(is_double ? in_weight<double>(layer, gradients, partial, target)
                            : in_weight<float>(layer, gradients, partial, target));
   });
-  m.def("cuda_network_size", [](bool is_double, const Layers& layers) {
-    const kan_fast::NetworkSize size = is_double
-                                           ? kan_fast::network_size(network_of<double>(layers))
-                                           : kan_fast::network_size(network_of<float>(layers));
+  m.def("cuda_network_size", [](bool is_double, const Layers& layers, bool double_backward) {
+    const auto pass =
+        double_backward ? kan_fast::NetworkPass::kDoubleBackward : kan_fast::NetworkPass::kBackward;
+    const kan_fast::NetworkSize size =
+        is_double ? kan_fast::network_size(network_of<double>(layers), pass)
+                  : kan_fast::network_size(network_of<float>(layers), pass);
     return std::make_pair(size.blocks, size.numbers);
   });
   m.def("cuda_network_out", [](bool is_double, const Layers& layers, const std::vector<int64_t>& y,
@@ -228,13 +241,14 @@ void bind_cuda(py::module_& m) {
     check_launch(is_double ? network_out<double>(layers, y, arrived, target)
                            : network_out<float>(layers, y, arrived, target));
   });
-  m.def("cuda_network_in_weight", [](bool is_double, const Layers& layers,
-                                     const std::array<int64_t, 3>& u, int64_t z,
-                                     const LayerGradients& gradients, int64_t partial,
-                                     int64_t arrived, bool emulated, int64_t stream) {
-    const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
-    check_launch(is_double
-                     ? network_in_weight<double>(layers, u, z, gradients, partial, arrived, target)
-                     : network_in_weight<float>(layers, u, z, gradients, partial, arrived, target));
-  });
+  m.def("cuda_network_in_weight",
+        [](bool is_double, const Layers& layers, const Strided& u, int64_t z,
+           const LayerGradients& gradients, const Strided& t, int64_t grad_u, int64_t partial,
+           int64_t arrived, bool emulated, int64_t stream) {
+          const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
+          check_launch(is_double ? network_in_weight<double>(layers, u, z, gradients, t, grad_u,
+                                                             partial, arrived, target)
+                                 : network_in_weight<float>(layers, u, z, gradients, t, grad_u,
+                                                            partial, arrived, target));
+        });
 }

@@ -16,6 +16,7 @@ from torch.autograd import Function
 from kan_fast.activations import known_activation
 from kan_fast.autograd import Out
 from kan_fast.backends import BACKENDS, packed
+from kan_fast.backends.batched import is_batched
 from kan_fast.checks import fits
 from kan_fast.functional import basis_of, plain, plan_for
 from kan_fast.hooks import has_global_hooks, has_hooks
@@ -60,7 +61,14 @@ class _Stack(Function):
         need_x, _, _, *need = ctx.needs_input_grad
         need = _wanted(ctx, parameters, need)
         if torch.is_grad_enabled():
-            return _again(ctx, inputs, parameters, u, need_x, need)
+            if ctx.of_network is None or is_batched(u, *saved):
+                *_, found = _again(ctx, inputs, parameters, u, need_x, need)
+            else:
+                found = _Gradient.apply(
+                    inputs[0], u, ctx.bases, ctx.kernels, ctx.of_network, (need_x, *need),
+                    *inputs[1:], *parameters,
+                )  # fmt: skip
+            return found[0], None, None, *found[1:]
         if ctx.of_network is not None:
             found = ctx.kernels.network.in_weight(
                 inputs, u, ctx.bases, parameters, need_x, need, ctx.of_network
@@ -75,6 +83,50 @@ class _Stack(Function):
                 (n > 0 or need_x, *need[at]),
             )  # fmt: skip
         return u, None, None, *gradients
+
+
+class _Gradient(Function):
+    """The gradients of a stack from one launch, as a node whose own backward is one launch."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        u: Tensor,
+        bases: Sequence[BasisSpec],
+        kernels: Kernels,
+        of_network: Tensor,
+        need: Sequence[bool],
+        *tensors: Tensor,
+    ) -> tuple[Tensor | None, ...]:
+        # inputs of the layers but the first, then parameters
+        hidden, parameters = tensors[: len(bases) - 1], tensors[len(bases) - 1 :]
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, u, *tensors)
+        ctx.bases, ctx.kernels, ctx.of_network, ctx.need = bases, kernels, of_network, need
+        z, gradients = kernels.network.in_weight(
+            (x, *hidden), u, bases, parameters, need[0], need[1:], of_network
+        )
+        return z, *gradients
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        x, u, *tensors = ctx.saved_tensors
+        before = len(ctx.bases) - 1
+        inputs, parameters = (x, *tensors[:before]), tensors[before:]
+        need_x, need_u, *rest = ctx.needs_input_grad
+        need = rest[4 + before :]
+        t, *others = cotangents
+        found = None
+        first_order = not torch.is_grad_enabled() and all(c is None for c in others)
+        if first_order and t is not None:
+            found = ctx.kernels.network.double_backward(
+                inputs, u, t, ctx.bases, parameters, (need_x, need_u), need, ctx.of_network
+            )
+        if found is None:
+            found = _twice(ctx, inputs, parameters, u, cotangents, (need_x, need_u, *need))
+        grad_x, grad_u, gradients = found
+        return grad_x, grad_u, *[None] * (4 + before), *gradients
 
 
 def _outputs(
@@ -115,9 +167,10 @@ def _again(
     parameters: Sequence[Tensor | None],
     u: Tensor,
     need_x: bool,
-    need: list[bool],
-) -> tuple[Tensor | None, ...]:
-    """The gradients as functions that can be differentiated: through the layers one by one."""
+    need: Sequence[bool],
+) -> tuple[Tensor, list[Tensor | None], list[Tensor | None]]:
+    """The gradients as functions that can be differentiated, through the layers one by one; and
+    before them x and the parameters that they are functions of."""
     # a parameter may serve twice: each place has a name of its own
     aliases = [None if t is None else t.view_as(t) for t in parameters]
     at = inputs[0].view_as(inputs[0])
@@ -129,8 +182,37 @@ def _again(
         y = Out.apply(y, None, *layer, basis, _Recorded(ctx.kernels, value), 0)
     wanted = [at] * need_x + [t for t, needed in zip(aliases, need, strict=True) if needed]
     found = iter(torch.autograd.grad(y, wanted, u, create_graph=True) if wanted else ())
-    gradients = [next(found) if needed else None for needed in (need_x, *need)]
-    return gradients[0], None, None, *gradients[1:]
+    return at, aliases, [next(found) if needed else None for needed in (need_x, *need)]
+
+
+def _twice(
+    ctx: Any,
+    inputs: Sequence[Tensor],
+    parameters: Sequence[Tensor | None],
+    u: Tensor,
+    cotangents: Sequence[Tensor | None],
+    need: Sequence[bool],
+) -> tuple[Tensor | None, Tensor | None, list[Tensor | None]]:
+    """Gradients of x, u and the parameters for those of `_Gradient`'s results, layer by layer."""
+    create_graph = torch.is_grad_enabled()
+    with torch.enable_grad():
+        u = u.view_as(u)
+        at, aliases, results = _again(ctx, inputs, parameters, u, ctx.need[0], ctx.need[1:])
+        pairs = [
+            (result, cotangent)
+            for result, cotangent in zip(results, cotangents, strict=True)
+            if cotangent is not None and result is not None and result.requires_grad
+        ]
+        wanted = [t for t, needed in zip((at, u, *aliases), need, strict=True) if needed]
+        found: Any = [None] * len(wanted)
+        if pairs and wanted:
+            found = torch.autograd.grad(
+                [result for result, _ in pairs], wanted, [c for _, c in pairs],
+                create_graph=create_graph, allow_unused=True,
+            )  # fmt: skip
+    each = iter(found)
+    grad_x, grad_u, *gradients = [next(each) if needed else None for needed in need]
+    return grad_x, grad_u, gradients
 
 
 def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:

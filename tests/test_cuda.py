@@ -67,11 +67,11 @@ def test_every_kernel_is_there_for_every_architecture_and_keeps_its_registers() 
             assert found[2] == found[3] == "0", f"{arch} spills: {line}"
     assert set(kernels) == ARCHITECTURES | {"sm_90a"}
     # eight orders in each direction and what adds up parts of the rows, for two number types;
-    # likewise for networks; on tensor cores, in four precisions, five orders in each direction and
-    # three of the structured-sparse forward, and what packs weights
+    # likewise for networks, which have a third direction; on tensor cores, in four precisions, five
+    # orders in each direction and three of the structured-sparse forward, and what packs weights
     tensor_cores = 4 * (5 + 5 + 3) + 1
     # of sm_90a three orders of the forward, dense and sparse
-    expected = dict.fromkeys(ARCHITECTURES, 2 * 2 * (2 * 8 + 1) + tensor_cores)
+    expected = dict.fromkeys(ARCHITECTURES, 2 * (2 * 8 + 1) + 2 * (3 * 8 + 1) + tensor_cores)
     expected["sm_90a"] = 4 * 2 * 3 + 1
     assert {arch: len(names) for arch, names in kernels.items()} == expected
 
@@ -168,7 +168,7 @@ def test_non_finite_rows_of_tensor_cores_stay_in_their_row(
 
 @functools.cache
 def forwards_in_machine_code(arch: str) -> dict[tuple[int, bool], str]:
-    """Of cubic forwards on tensor cores, by product and sparsity; nothing where there is no CUDA."""
+    """Of cubic forwards on tensor cores, by product and sparsity; nothing without a CUDA build."""
     done = subprocess.run(
         [cuobjdump() or "false", "-sass", "-arch", arch, machine.extension().__file__],
         capture_output=True, text=True,
@@ -367,6 +367,48 @@ def test_networks_have_every_derivative() -> None:
             (d,) = torch.autograd.grad(d.sum(), x, create_graph=True)
         thirds.append(d)
     torch.testing.assert_close(*thirds)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize(
+    "shape",
+    [
+        ((2, 8, 8, 8, 2), 5, 3, 70),
+        ((4, 10, 10, 1), 3, 4, 33),
+        ((1, 1), 2, 2, 1),
+        ((3, 17), 5, 3, 0),
+    ],
+    ids=str,
+)
+def test_double_backwards_in_one_launch(shape: tuple, dtype: torch.dtype, monkeypatch) -> None:
+    """The gradients of a function of the gradient of x, as in physics-informed training."""
+    x, layers = network(*shape, dtype)
+    u = torch.randn(shape[3], shape[0][-1], dtype=dtype).to(DEVICE)
+    t = torch.randn(x.shape, dtype=dtype).to(DEVICE)
+
+    def gradients(run, x: Tensor, layers: list[Case], u: Tensor, t: Tensor) -> dict[str, Tensor]:
+        parameters = [p for layer in layers for p in (layer.knots, *layer.parameters())]
+        leaves = [x, u, *[p for n, p in enumerate(parameters) if n % 4 and p is not None]]
+        for leaf in leaves:
+            leaf.requires_grad_()
+        y = run(x, parameters, [layer.basis for layer in layers])
+        (slope,) = torch.autograd.grad(y, x, u, create_graph=True)
+        found = torch.autograd.grad(slope, leaves, t.to(slope.dtype))
+        return {"slope": slope.detach()} | {f"gradient {n}": g for n, g in enumerate(found)}
+
+    def copied(to: torch.dtype):
+        return x.detach().to(to, copy=True), [layer.to(to) for layer in layers], u.to(to, copy=True)
+
+    truth = gradients(by_layers, *copied(torch.float64), t)
+    yardstick = gradients(by_layers, *copied(dtype), t)
+    # nothing falls back to layers
+    monkeypatch.setattr(CudaKernels, "out", None)
+    monkeypatch.setattr(CudaKernels, "in_weight", None)
+    found = gradients(in_one_launch, *copied(dtype), t)
+    for name, result in found.items():
+        scale = float(truth[name].abs().max()) + 1 if truth[name].numel() else 0
+        doubt = (1e-11 + 4 * torch.finfo(dtype).eps) * scale
+        assert_within_tolerance(name, result, truth[name], yardstick[name], GRADIENT_FACTOR, doubt)
 
 
 def test_repeats_are_bitwise_equal_and_non_finite_rows_stay_in_their_row() -> None:

@@ -28,6 +28,16 @@ def _layers(
     return [numbers for numbers, _ in found], [alive for _, alive in found]
 
 
+def _strided(t: Tensor | None) -> tuple[int, int, int]:
+    return (0, 0, 0) if t is None else (t.data_ptr(), *t.stride())
+
+
+def _like(t: Tensor | None, wanted: bool) -> Tensor | None:
+    if t is None or not wanted:
+        return None
+    return torch.empty_like(t, memory_format=torch.contiguous_format)
+
+
 def out(
     x: Tensor, bases: Sequence[BasisSpec], parameters: Sequence[Tensor | None]
 ) -> tuple[list[Tensor], Tensor] | None:
@@ -48,7 +58,7 @@ def out(
     is_double = x.dtype is torch.float64
     with on_device(x):
         numbers, _alive = _layers([x, *outputs[:-1]], bases, parameters)
-        if machine.extension().cuda_network_size(is_double, numbers)[0] == 0:
+        if machine.extension().cuda_network_size(is_double, numbers, False)[0] == 0:
             return None
         addresses = [y.data_ptr() for y in outputs]
         arrived = x.new_empty(1, dtype=torch.int32)
@@ -75,29 +85,58 @@ def in_weight(
         need: which of `parameters` need one.
         arrived: from `out`.
     """
-    if batched.is_batched(u, *inputs, *parameters):
+    found = _backward(inputs, u, None, bases, parameters, (need_x, False), need, arrived)
+    return None if found is None else (found[0], found[2])
+
+
+def double_backward(
+    inputs: Sequence[Tensor],
+    u: Tensor,
+    t: Tensor,
+    bases: Sequence[BasisSpec],
+    parameters: Sequence[Tensor | None],
+    need_x_and_u: tuple[bool, bool],
+    need: Sequence[bool],
+    arrived: Tensor,
+) -> tuple[Tensor | None, Tensor | None, list[Tensor | None]] | None:
+    """Gradients of x, u and `parameters` for `t`, that of what `in_weight` returns for x; None
+    where it does not fit into shared memory or transforms want it layer by layer."""
+    return _backward(inputs, u, t, bases, parameters, need_x_and_u, need, arrived)
+
+
+def _backward(
+    inputs: Sequence[Tensor],
+    u: Tensor,
+    t: Tensor | None,
+    bases: Sequence[BasisSpec],
+    parameters: Sequence[Tensor | None],
+    need_x_and_u: tuple[bool, bool],
+    need: Sequence[bool],
+    arrived: Tensor,
+) -> tuple[Tensor | None, Tensor | None, list[Tensor | None]] | None:
+    if batched.is_batched(u, t, *inputs, *parameters):
         return None
     x = inputs[0]
     is_double = x.dtype is torch.float64
     with on_device(x):
         numbers, _alive = _layers(inputs, bases, parameters)
-        blocks, count = machine.extension().cuda_network_size(is_double, numbers)
-        contiguous = torch.contiguous_format
-        z = torch.empty_like(x, memory_format=contiguous) if need_x else None
-        gradients = [
-            torch.empty_like(t, memory_format=contiguous) if wanted else None
-            for t, wanted in zip(parameters, need, strict=True)
-        ]
-        addresses = [0 if t is None else t.data_ptr() for t in gradients]
+        blocks, count = machine.extension().cuda_network_size(is_double, numbers, t is not None)
+        if blocks == 0:
+            return None
+        z, grad_u = (_like(like, want) for like, want in zip((x, u), need_x_and_u, strict=True))
+        gradients = [_like(p, wanted) for p, wanted in zip(parameters, need, strict=True)]
+        addresses = [0 if p is None else p.data_ptr() for p in gradients]
         partial = x.new_empty(blocks * count)
         machine.extension().cuda_network_in_weight(
             is_double,
             numbers,
-            (u.data_ptr(), *u.stride()),
+            _strided(u),
             0 if z is None else z.data_ptr(),
             [tuple(addresses[_PER_LAYER * n + 1 :][:3]) for n in range(len(bases))],
+            _strided(t),
+            0 if grad_u is None else grad_u.data_ptr(),
             partial.data_ptr(),
             arrived.data_ptr(),
             *target_of(x),
         )
-    return z, gradients
+    return z, grad_u, gradients

@@ -1,7 +1,8 @@
 #include "device_entry.h"
 
 #include "group.h"
-#include "launch.h"
+#include "launch_mma.h"
+#include "launch_network.h"
 
 namespace kan_fast {
 
@@ -16,8 +17,8 @@ int device_wgmma_out(const OutArgs<float>& args, const MmaChoice& choice, uint32
                      void* stream);
 int device_mma_in_weight(const InWeightArgs<float>& args, Product product, float* partial,
                          void* stream);
-int device_network(const NetworkArgs<float>& args, bool backward, void* stream);
-int device_network(const NetworkArgs<double>& args, bool backward, void* stream);
+int device_network(const NetworkArgs<float>& args, NetworkPass pass, void* stream);
+int device_network(const NetworkArgs<double>& args, NetworkPass pass, void* stream);
 #else
 namespace {
 
@@ -37,7 +38,7 @@ int device_wgmma_out(const OutArgs<float>&, const MmaChoice&, uint32_t*, void*) 
 }
 int device_mma_in_weight(const InWeightArgs<float>&, Product, float*, void*) { return kNoKernels; }
 template <class T>
-int device_network(const NetworkArgs<T>&, bool, void*) {
+int device_network(const NetworkArgs<T>&, NetworkPass, void*) {
   return kNoKernels;
 }
 
@@ -104,21 +105,21 @@ int64_t gather_partial_numbers(const LayerArgs<T>& layer) {
 }
 
 template <class T>
-int network(const NetworkArgs<T>& args, bool backward, const CudaTarget& target) {
-  return target.emulated ? run_network(args, backward, HostRunner{})
-                         : device_network(args, backward, target.stream);
+int network(const NetworkArgs<T>& args, NetworkPass pass, const CudaTarget& target) {
+  return target.emulated ? run_network(args, pass, HostRunner{})
+                         : device_network(args, pass, target.stream);
 }
 
 template <class T>
-NetworkSize network_size(const NetworkArgs<T>& args) {
-  const int64_t blocks = network_blocks(args);
+NetworkSize network_size(const NetworkArgs<T>& args, NetworkPass pass) {
+  const int64_t blocks = network_blocks(args, pass);
   return {blocks, blocks == 0 ? 0 : network_numbers(args)};
 }
 
-template int network(const NetworkArgs<float>&, bool, const CudaTarget&);
-template int network(const NetworkArgs<double>&, bool, const CudaTarget&);
-template NetworkSize network_size(const NetworkArgs<float>&);
-template NetworkSize network_size(const NetworkArgs<double>&);
+template int network(const NetworkArgs<float>&, NetworkPass, const CudaTarget&);
+template int network(const NetworkArgs<double>&, NetworkPass, const CudaTarget&);
+template NetworkSize network_size(const NetworkArgs<float>&, NetworkPass);
+template NetworkSize network_size(const NetworkArgs<double>&, NetworkPass);
 template int gather_out(const OutArgs<float>&, const CudaTarget&);
 template int gather_out(const OutArgs<double>&, const CudaTarget&);
 template int gather_in_weight(const InWeightArgs<float>&, float*, const CudaTarget&);

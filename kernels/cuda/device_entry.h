@@ -43,11 +43,11 @@ int gather_in_weight(const InWeightArgs<T>& args, T* partial, const CudaTarget& 
 template <class T>
 int64_t gather_partial_numbers(const LayerArgs<T>& layer);
 
-// All layers in one launch, forward or backward; see network.h.
+// All layers in one launch: network.h, network_backward.h, network_double.h.
 template <class T>
-int network(const NetworkArgs<T>& args, bool backward, const CudaTarget& target);
+int network(const NetworkArgs<T>& args, NetworkPass pass, const CudaTarget& target);
 template <class T>
-NetworkSize network_size(const NetworkArgs<T>& args);
+NetworkSize network_size(const NetworkArgs<T>& args, NetworkPass pass);
 
 // What an error says; null for one that is no CUDA error.
 const char* cuda_error(int error);

@@ -1,4 +1,5 @@
 #include "device.cuh"
+#include "launch_mma.h"
 
 namespace kan_fast {
 

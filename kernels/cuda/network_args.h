@@ -18,7 +18,14 @@ struct NetworkArgs {
   // zero before and after: the forward sets it, and the backward's last block, which adds up the
   // others' sums where they are few
   int* arrived;
+  // of the backward's backward: the gradient of the first layer's z, [rows, in_features], and what
+  // comes of it for u, [rows, out_features] of the last; z then is that for x
+  const T* t;
+  int64_t t_row_stride, t_col_stride;
+  T* grad_u;
 };
+
+enum class NetworkPass : int { kForward, kBackward, kDoubleBackward };
 
 // Blocks of the launches on a network, and numbers of each in `partial`; 0 blocks where the network
 // does not fit into shared memory.

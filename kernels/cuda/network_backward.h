@@ -44,6 +44,23 @@ KAN_HD bool network_sums_itself(const NetworkArgs<T>& args, int64_t blocks) {
   return args.arrived != nullptr && blocks * network_numbers(args) <= kFewSums;
 }
 
+// A block's sums to memory, and if it is the last and all are few, from there to the gradients.
+template <class Group, class T>
+KAN_HD_INLINE void store_network_sums(Group& group, const NetworkArgs<T>& args, const T* sum,
+                                      int64_t blocks) {
+  const int numbers = network_numbers(args);
+  group.each([&](int thread) {
+    for (int k = thread; k < numbers; k += kNetworkThreads)
+      args.partial[static_cast<int64_t>(group.block()) * numbers + k] = sum[k];
+  });
+  if (!network_sums_itself(args, blocks)) return;
+  if (!group.last_of(static_cast<int>(blocks), args.arrived)) return;
+  group.each([&](int thread) {
+    for (int64_t edge = thread; edge < network_edges(args); edge += kNetworkThreads)
+      unfold_network(args, blocks, edge);
+  });
+}
+
 // Shared memory: weight, sum (as weight), cotangents [2, kMostWidth, kRowStride], value of
 // derivative 0 and 1 [2, kNetworkInputs, order + 2, kNetworkRows], start [kNetworkInputs,
 // kNetworkRows]
@@ -153,16 +170,7 @@ struct NetworkBackward {
           of.z[(row + r) * of.layer.in_features + i] = z[i * kRowStride + r];
       });
     }
-    group.each([&](int thread) {
-      for (int k = thread; k < numbers; k += kThreads)
-        args.partial[static_cast<int64_t>(group.block()) * numbers + k] = sum[k];
-    });
-    if (!network_sums_itself(args, g.row_parts)) return;
-    if (!group.last_of(static_cast<int>(g.row_parts), args.arrived)) return;
-    group.each([&](int thread) {
-      for (int64_t edge = thread; edge < network_edges(args); edge += kThreads)
-        unfold_network(args, g.row_parts, edge);
-    });
+    store_network_sums(group, args, sum, g.row_parts);
   }
 };
 

@@ -1,5 +1,6 @@
 // Compiled for sm_90a alone: on other devices nobody calls this.
 #include "device.cuh"
+#include "launch_mma.h"
 
 namespace kan_fast {
 

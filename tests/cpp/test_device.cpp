@@ -238,14 +238,14 @@ void compare_network(const char* where, const CudaTarget& target, int rows, int 
   network_args.of[1] =
       found[1].gradients(second, second.args(found[0].y.data(), nullptr), second.u.data());
   for (int n = 0; n < 2; ++n) network_args.y[n] = found[n].y.data();
-  const NetworkSize size = network_size(network_args);
+  const NetworkSize size = network_size(network_args, NetworkPass::kBackward);
   Numbers<T> partial(size.blocks * size.numbers);
   network_args.partial = partial.data();
   // with what a forward finds there
   Numbers<int> arrived(1, 7);
   network_args.arrived = sums_itself ? arrived.data() : nullptr;
-  failures += network(network_args, false, target) != kCudaOk;
-  failures += network(network_args, true, target) != kCudaOk;
+  failures += network(network_args, NetworkPass::kForward, target) != kCudaOk;
+  failures += network(network_args, NetworkPass::kBackward, target) != kCudaOk;
   finish();
   failures += sums_itself && arrived[0] != 0;
   found[1].z = wanted[1].z;  // stays in shared memory
