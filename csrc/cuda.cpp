@@ -56,8 +56,8 @@ struct Gradients {
         grad_spline_scaler, grad_base_weight                                                \
   }
 
-kan_fast::MmaChoice choice_of(int product, bool sparse, bool wgmma) {
-  return {static_cast<kan_fast::Product>(product), sparse, wgmma};
+kan_fast::MmaChoice choice_of(int product, bool sparse, bool wgmma, int64_t most_shared) {
+  return {static_cast<kan_fast::Product>(product), sparse, wgmma, most_shared};
 }
 
 void check_single(bool is_double) {
@@ -179,23 +179,26 @@ void bind_cuda(py::module_& m) {
           check_launch(is_double ? out<double>(layer, derivative, y, target)
                                  : out<float>(layer, derivative, y, target));
         });
-  m.def("cuda_mma_words", [](KAN_LAYER_PARAMETERS, int product, bool sparse, bool wgmma) {
-    (void)is_double;
-    const Layer layer = KAN_LAYER_VALUES;
-    return kan_fast::mma_packed_words(args_of<float>(layer), choice_of(product, sparse, wgmma));
-  });
-  m.def("cuda_mma_out", [](KAN_LAYER_PARAMETERS, int derivative, int64_t y, int product,
-                           bool sparse, bool wgmma, int64_t packed, bool emulated, int64_t stream) {
-    check_single(is_double);
-    const Layer layer = KAN_LAYER_VALUES;
-    py::gil_scoped_release release;
-    const int error =
-        kan_fast::mma_out({args_of<float>(layer), derivative, pointer<float>(y), nullptr, 0},
-                          choice_of(product, sparse, wgmma), pointer<uint32_t>(packed),
-                          {emulated, pointer<void>(stream)});
-    py::gil_scoped_acquire acquire;
-    check_launch(error);
-  });
+  m.def("cuda_mma_words",
+        [](KAN_LAYER_PARAMETERS, int product, bool sparse, bool wgmma, int64_t most_shared) {
+          (void)is_double;
+          const Layer layer = KAN_LAYER_VALUES;
+          return kan_fast::mma_packed_words(args_of<float>(layer),
+                                            choice_of(product, sparse, wgmma, most_shared));
+        });
+  m.def("cuda_mma_out",
+        [](KAN_LAYER_PARAMETERS, int derivative, int64_t y, int product, bool sparse, bool wgmma,
+           int64_t most_shared, int64_t packed, bool emulated, int64_t stream) {
+          check_single(is_double);
+          const Layer layer = KAN_LAYER_VALUES;
+          py::gil_scoped_release release;
+          const int error =
+              kan_fast::mma_out({args_of<float>(layer), derivative, pointer<float>(y), nullptr, 0},
+                                choice_of(product, sparse, wgmma, most_shared),
+                                pointer<uint32_t>(packed), {emulated, pointer<void>(stream)});
+          py::gil_scoped_acquire acquire;
+          check_launch(error);
+        });
   m.def("cuda_mma_partial_numbers", [](KAN_LAYER_PARAMETERS, int product) {
     (void)is_double;
     const Layer layer = KAN_LAYER_VALUES;

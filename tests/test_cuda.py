@@ -103,7 +103,7 @@ def test_products_of_tensor_cores(
     monkeypatch.setattr(extension, "cuda_in_weight", None)
     multiply = extension.cuda_mma_out
     monkeypatch.setattr(
-        extension, "cuda_mma_out", lambda *args: used.append(args[-5:-3]) or multiply(*args)
+        extension, "cuda_mma_out", lambda *args: used.append(args[-6:-4]) or multiply(*args)
     )
     compare(case_of(*shape, order, knots="per-feature"), cuda, eps)
     assert used == [(sparse, wgmma and order <= 3)]

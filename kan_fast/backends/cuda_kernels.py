@@ -23,15 +23,23 @@ MMA_OUTPUTS, MMA_FUNCTIONS = 16, 40
 sparse = False
 wgmma = False
 WGMMA_CAPABILITY = (9, 0)
+#: bytes of shared memory that a block may have, by compute capability (CUDA C++ Programming Guide,
+#: "Technical Specifications per Compute Capability"), and on every other GPU
+_SHARED = {(8, 0): 163 << 10, (8, 7): 163 << 10, (9, 0): 227 << 10, (10, 0): 227 << 10}
+_LEAST_SHARED = 99 << 10
 
 
-def _choices(x: Tensor, spline_order: int) -> list[tuple[bool, bool]]:
-    """`sparse` and `wgmma` of the kernels to try, the best first."""
+def _choices(x: Tensor, spline_order: int) -> list[tuple[bool, bool, int]]:
+    """`sparse`, `wgmma` and the shared memory of kernels to try, the best first."""
+    # the host runs what the largest GPU does
+    capability = machine.gpu(x.device).capability if x.is_cuda else WGMMA_CAPABILITY
+    shared = _SHARED.get(capability, _LEAST_SHARED)
     if not 1 <= spline_order <= 3:
-        return [(False, False)]
-    has_wgmma = not x.is_cuda or machine.gpu(x.device).capability == WGMMA_CAPABILITY
-    found = [(skips, True) for skips in (True, False) if wgmma and has_wgmma and skips <= sparse]
-    return [*found, (sparse, False)]
+        return [(False, False, shared)]
+    found = [(sparse, False, shared)]
+    if wgmma and capability == WGMMA_CAPABILITY:
+        found.insert(0, (sparse, True, shared))
+    return found
 
 
 class CudaKernels:

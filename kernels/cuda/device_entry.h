@@ -22,10 +22,11 @@ template <class T>
 int gather_out(const OutArgs<T>& args, const CudaTarget& target);
 
 // How a forward uses tensor cores: `sparse` and `wgmma` (of compute capability 9.0) up to order 3,
-// others from 1 to 5.
+// others from 1 to 5; in up to so many bytes of shared memory a block.
 struct MmaChoice {
   Product product;
   bool sparse, wgmma;
+  int64_t most_shared;
 };
 // Words of 32 bits that the weights are packed into; 0 where tensor cores have no kernel for the
 // layer.

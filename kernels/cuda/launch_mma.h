@@ -8,9 +8,6 @@
 
 namespace kan_fast {
 
-// what one block may have where compute capability is 9.0
-constexpr int64_t kMostSharedOf90 = 227 * 1024;
-
 // run(product) with what is multiplied as a constant.
 template <class Run>
 int with_product(Product product, const Run& run) {
@@ -31,10 +28,11 @@ int with_product(Product product, const Run& run) {
 // to 3: wider windows leave little to skip.
 constexpr int kMostMmaOrder = 5, kMostSparseOrder = 3;
 
-// Stages of a forward whose stage has so many bytes; 0 where not even one fits.
-inline int mma_stages(int64_t bytes, bool wgmma) {
-  if (wgmma) return static_cast<int>(std::min<int64_t>(2, kMostSharedOf90 / bytes));
-  return 2 * bytes <= 80 * 1024 ? 2 : bytes <= kMostShared;
+// Stages of a forward whose stage has so many bytes; 0 where not even one fits. Two, if two such
+// blocks share a multiprocessor: they overlap, too. wgmma's blocks are alone.
+inline int64_t mma_stages(int64_t bytes, const MmaChoice& choice) {
+  if (choice.wgmma) return std::min<int64_t>(2, choice.most_shared / bytes);
+  return bytes > choice.most_shared ? 0 : 4 * bytes <= choice.most_shared ? 2 : 1;
 }
 
 // run(kernel) with a pointer to the forward kernel of a layer and a choice; 0 where there is none.
@@ -53,10 +51,10 @@ int64_t with_mma_out(int order, const MmaChoice& choice, const Run& run) {
         else if (choice.wgmma)
           found = run(static_cast<MmaOut<kOrder, kProduct, false, WgmmaTile>*>(nullptr));
         else if (choice.sparse)
-          found = run(static_cast<MmaOut<kOrder, kProduct, true, MmaTile>*>(nullptr));
+          found = run(static_cast<MmaOut<kOrder, kProduct, true, TallMmaTile>*>(nullptr));
       }
       if (!choice.wgmma && !choice.sparse)
-        found = run(static_cast<MmaOut<kOrder, kProduct, false, MmaTile>*>(nullptr));
+        found = run(static_cast<MmaOut<kOrder, kProduct, false, TallMmaTile>*>(nullptr));
       return 0;
     });
   });
@@ -68,7 +66,7 @@ inline int64_t packed_words(const LayerArgs<float>& layer, const MmaChoice& choi
   return with_mma_out(layer.table.order, choice, [&](auto* kernel) -> int64_t {
     using Kernel = std::remove_pointer_t<decltype(kernel)>;
     const MmaLayout layout = mma_layout(layer, choice.product, choice.sparse);
-    if (mma_stages(4 * Kernel::stage_words(layout), choice.wgmma) == 0) return 0;
+    if (mma_stages(4 * Kernel::stage_words(layout), choice) == 0) return 0;
     const PackWeightsArgs pack{layer,          layout,           choice.product,
                                Kernel::kParts, Kernel::kOutputs, nullptr};
     // at least one, to tell it from none
@@ -86,7 +84,7 @@ int run_mma_out(const OutArgs<float>& args, const MmaChoice& choice, uint32_t* p
     if constexpr (Runner::template has<Kernel>) {
       const MmaLayout layout = mma_layout(args.layer, choice.product, choice.sparse);
       const int64_t stage_bytes = 4 * Kernel::stage_words(layout);
-      const int stages = mma_stages(stage_bytes, choice.wgmma);
+      const int stages = static_cast<int>(mma_stages(stage_bytes, choice));
       if (stages == 0) return 0;
       GatherGeometry g{};
       error = launch<PackWeights>(

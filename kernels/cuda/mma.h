@@ -29,6 +29,22 @@ KAN_HD int mma_c_column(int lane, int n) { return lane % 4 * 2 + n % 2; }
 KAN_HD int mma_selector_lane(int row, int word) { return row % 8 * 4 + word / 4; }
 KAN_HD int mma_selector_shift(int row, int word) { return row / 8 * 16 + word % 4 * 4; }
 
+// The words that a lane holds of four core matrices in shared memory, `near` words apart in pairs
+// and `far` between pairs. All lanes of a warp ask for the same.
+KAN_HD_INLINE void load_cores(const uint32_t* first, int near, int far, int lane,
+                              uint32_t (&word)[4]) {
+#if defined(__CUDA_ARCH__)
+  // lanes 8 n to 8 n + 7 point to the rows of the n-th
+  const uint32_t* const row = first + lane / 8 % 2 * near + lane / 16 * far + lane % 8 * 4;
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(word[0]), "=r"(word[1]), "=r"(word[2]), "=r"(word[3])
+               : "r"(static_cast<unsigned>(__cvta_generic_to_shared(row)))
+               : "memory");
+#else
+  for (int n = 0; n < 4; ++n) word[n] = first[n % 2 * near + n / 2 * far + lane];
+#endif
+}
+
 // words of b that a product sums over
 KAN_HD constexpr int mma_b_words(bool sparse) { return sparse ? 16 : 8; }
 

@@ -19,7 +19,7 @@ struct MmaOutArgs {
   int stages;
 };
 
-// Tile: MmaTile or WgmmaTile
+// Tile: TallMmaTile or WgmmaTile
 //
 // Shared memory, of each stage: functions [kParts, function_words], weights [kParts, weight_words],
 // selectors [2 steps, kRows] where sparse
@@ -75,6 +75,8 @@ struct MmaOut {
       });
     };
     typename Group::template PerThread<State> states(group);
+    // `prepare` in three places, for a compiler that lets products run where nothing but they could
+    // be under way
     if (layout.chunks > 0) prepare(0);
     for (int64_t chunk = 0; chunk < layout.chunks; ++chunk) {
       group.wait_copies();

@@ -1,19 +1,21 @@
-// A tile of 64 rows and 64 columns of a product, held by four warps of 32 rows and 32 columns each.
+// A tile of a product of 64 columns, held by four warps of half the rows and columns each.
 #pragma once
 
 #include "group.h"
 
 KAN_NAMESPACE_BEGIN
 
-// Threads multiply what they read from shared memory, mma.sync.
-template <Product kProduct>
-struct MmaTile {
+// Threads multiply what they read from shared memory, mma.sync. The more rows a warp has, the less
+// often it reads the columns: shared memory is as fast as products with 32 rows, and faster
+// with 64.
+template <Product kProduct, int kWarpRowsOf>
+struct MmaTileOf {
   static constexpr bool kWgmma = false;
   static constexpr int kThreads = 128;
-  static constexpr int kRows = 64, kColumns = 64;
-  static constexpr int kRowCores = kRows / 8, kColumnCores = kColumns / 8;
   // fragments of a warp
-  static constexpr int kWarpRows = 2, kWarpColumns = 4;
+  static constexpr int kWarpRows = kWarpRowsOf, kWarpColumns = 4;
+  static constexpr int kRows = 32 * kWarpRows, kColumns = 64;
+  static constexpr int kRowCores = kRows / 8, kColumnCores = kColumns / 8;
   // of an operand in shared memory
   static constexpr int kParts = 1;
   static constexpr bool kSplits = kProduct == Product::kTf32x3;
@@ -27,7 +29,7 @@ struct MmaTile {
     uint32_t selectors[kWarpRows];
   };
 
-  static KAN_HD int row_of(int thread, int m) { return thread / kWarp / 2 * 32 + m * 16; }
+  static KAN_HD int row_of(int thread, int m) { return (thread / kWarp / 2 * kWarpRows + m) * 16; }
   static KAN_HD int column_of(int thread, int n) { return thread / kWarp % 2 * 32 + n * 8; }
 
   // sum += part, and part = 0
@@ -70,7 +72,6 @@ struct MmaTile {
   static KAN_HD_INLINE void multiply(Group& group, States& states, const uint32_t* a,
                                      const uint32_t* b, int, int, const uint16_t* selectors,
                                      int a_core, int b_core) {
-    constexpr int kFragments = mma_b_words(kSparse) / 4;
     group.each_alone([&](int thread) {
       State& state = states[thread];
       const int lane = thread % kWarp;
@@ -82,25 +83,36 @@ struct MmaTile {
           large = word;
         }
       };
+      uint32_t word[4];
 #pragma unroll
       for (int m = 0; m < kWarpRows; ++m) {
         const int row = row_of(thread, m);
+        load_cores(a + (a_core * kRowCores + row / 8) * kCoreWords, kCoreWords,
+                   kRowCores * kCoreWords, lane, word);
 #pragma unroll
-        for (int n = 0; n < 4; ++n)
-          keep(a[((a_core + n / 2) * kRowCores + row / 8 + n % 2) * kCoreWords + lane],
-               state.a[0][m][n], state.a[kSplits][m][n]);
+        for (int n = 0; n < 4; ++n) keep(word[n], state.a[0][m][n], state.a[kSplits][m][n]);
         if constexpr (kSparse) {
           // of the lanes that the instruction does not ask nobody reads them
           const uint16_t* const at = selectors + (a_core + lane % 2) * kRows + row + lane / 4;
           state.selectors[m] = at[0] | static_cast<uint32_t>(at[8]) << 16;
         }
       }
+      const uint32_t* const columns =
+          b + (b_core * kColumnCores + column_of(thread, 0) / 8) * kCoreWords;
+      // four cores of a column, or two of two columns each
 #pragma unroll
-      for (int m = 0; m < kWarpColumns; ++m)
+      for (int m = 0; m < kWarpColumns; m += kSparse ? 1 : 2) {
+        constexpr int kFar = kColumnCores * kCoreWords;
+        if constexpr (kSparse)
+          load_cores(columns + m * kCoreWords, kFar, 2 * kFar, lane, word);
+        else
+          load_cores(columns + m * kCoreWords, kCoreWords, kFar, lane, word);
 #pragma unroll
-        for (int n = 0; n < kFragments; ++n)
-          keep(b[((b_core + n) * kColumnCores + column_of(thread, m) / 8) * kCoreWords + lane],
-               state.b[0][m][n], state.b[kSplits][m][n]);
+        for (int n = 0; n < 4; ++n) {
+          const int column = kSparse ? m : m + n % 2, at = kSparse ? n : n / 2;
+          keep(word[n], state.b[0][column][at], state.b[kSplits][column][at]);
+        }
+      }
     });
 #pragma unroll
     for (int m = 0; m < kWarpRows; ++m)
@@ -124,5 +136,10 @@ struct MmaTile {
   template <class Group, class States>
   static KAN_HD_INLINE void finish(Group&, States&) {}
 };
+
+template <Product kProduct>
+using MmaTile = MmaTileOf<kProduct, 2>;
+template <Product kProduct>
+using TallMmaTile = MmaTileOf<kProduct, 4>;
 
 KAN_NAMESPACE_END
