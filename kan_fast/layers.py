@@ -233,6 +233,8 @@ class KANLinear(nn.Module):
         grids.check_knots(knots, self.spline_order)
         weight = grids.project(self.grid, knots, self.spline_weight, self.spline_order)
         self.grid = knots
+        # the layout of a fresh parameter: LBFGS asks for it, and kernels would copy any other
+        weight = weight.contiguous()
         self.spline_weight = nn.Parameter(weight, requires_grad=self.spline_weight.requires_grad)
         self.grid_size = grid_size
 

@@ -84,9 +84,10 @@ class _Watch:
             return
         module.__dict__[dispatching.FLAG] = adapter.kind
         self.seen[module] = self.verify
-        backend = "?"
-        if args and isinstance(args[0], Tensor) and args[0].is_floating_point():
-            backend = plan_for(args[0], *adapter.weight_and_order(module)).backend
+        weight, order = adapter.weight_and_order(module)
+        # models whose methods return accelerated ones are met before any input
+        x = args[0] if args and isinstance(args[0], Tensor) else weight
+        backend = plan_for(x if x.is_floating_point() else weight, weight, order).backend
         self.accelerated[backend] += 1
         self.say(f"{name} accelerated ({adapter.kind}, {backend})")
 

@@ -86,7 +86,7 @@ def test_the_example_s_graph_trains_as_its_steps_do(asked: str, runner: tuple[st
     losses = []
     for option in ((), ("--eager",)):
         done = subprocess.run(
-            [sys.executable, *runner, "examples/cuda_graph_step.py", *option],
+            [sys.executable, *runner, "examples/unmodified/cuda_graph_step.py", *option],
             capture_output=True, text=True, cwd=root, env={**os.environ, "KAN_FAST_BACKEND": asked},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

@@ -129,6 +129,9 @@ def test_refine_to_another_grid_is_near_and_trains() -> None:
     assert (model(x) - y).abs().max() < 0.02 * y.abs().max()
     model(x).sum().backward()
     assert all(p.grad.isfinite().all() for p in model.parameters())
+    # torch's LBFGS takes contiguous parameters alone
+    assert all(p.is_contiguous() for p in model.parameters())
+    torch.optim.LBFGS(model.parameters()).step(lambda: model(x).sum())
     model.refine(2)
     assert model(x).isfinite().all() and model.grid_size == 2
     with pytest.raises(GridError, match="at least 1, got 0"):

@@ -377,14 +377,29 @@ def test_the_example_gives_the_same_loss() -> None:
     losses = []
     for runner in ([], ["-m", "kan_fast", "--verify", "2"]):
         done = subprocess.run(
-            [sys.executable, *runner, "examples/pykan_regression.py"], capture_output=True,
-            text=True, cwd=root, env={**os.environ, "PYTHONPATH": path},
+            [sys.executable, *runner, "examples/unmodified/pykan_regression.py"],
+            capture_output=True, text=True, cwd=root, env={**os.environ, "PYTHONPATH": path},
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         losses.append(float(re.search(r"final loss ([\d.]+)", done.stdout).group(1)))
     assert "1 of 1 KAN layers accelerated (1 by native); 2 calls verified" in done.stderr
     # a line search magnifies rounding: two runs of plain pykan differ by some percent, too
     assert losses[1] == pytest.approx(losses[0], rel=0.1)
+
+
+def test_the_symbolic_example_runs(tmp_path: Path) -> None:
+    script = "examples/unmodified/symbolic_law.py"
+    path = os.pathsep.join([FOLDER, os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "kan_fast", script, "--quick", "--out", str(tmp_path)],
+        capture_output=True, text=True, cwd=Path(__file__).parent.parent,
+        env={**os.environ, "PYTHONPATH": path},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert re.search(r"final loss [\d.]+ after pruning", done.stdout)
+    # the model, and those that prune and refine return
+    assert "3 of 3 KAN layers accelerated (3 by native)" in done.stderr
+    assert (tmp_path / "symbolic_law.png").stat().st_size > 5000
 
 
 def test_an_edited_copy_is_left_alone() -> None:

@@ -33,7 +33,7 @@ def final_loss(done: subprocess.CompletedProcess) -> float:
 
 @pytest.mark.parametrize("script", ["digits_vendored_kan", "poisson_kan", "cuda_graph_step"])
 def test_an_example_gives_the_same_loss(script: str) -> None:
-    path = f"examples/{script}.py"
+    path = f"examples/unmodified/{script}.py"
     plain = python(path)
     fast = python("-m", "kan_fast", "--verify", "2", path)
     assert "kan_fast" not in plain.stderr
@@ -43,13 +43,15 @@ def test_an_example_gives_the_same_loss(script: str) -> None:
     assert final_loss(fast) == pytest.approx(final_loss(plain), rel=1e-3)
 
 
-def test_examples_know_nothing_of_us() -> None:
-    for path in (ROOT / "examples").glob("*.py"):
+def test_unmodified_examples_know_nothing_of_us() -> None:
+    for path in (ROOT / "examples/unmodified").glob("*.py"):
         assert not re.search(r"^\s*(import|from) kan_fast", path.read_text(), re.M), path
 
 
 def test_the_switch_turns_everything_off() -> None:
-    done = python("-m", "kan_fast", "-v", "examples/digits_vendored_kan.py", KAN_FAST_DISABLE="1")
+    done = python(
+        "-m", "kan_fast", "-v", "examples/unmodified/digits_vendored_kan.py", KAN_FAST_DISABLE="1"
+    )
     assert "KAN_FAST_DISABLE is set, nothing was accelerated" in done.stderr
     assert "accelerated (" not in done.stdout
 

@@ -17,7 +17,9 @@ _PRODUCTS = {"tf32x3": 0, "tf32": 1, "bf16": 2, "fp16": 3}
 #: from so many outputs and up to so many functions tensor cores multiply all functions of an input,
 #: of which most are zero; to be measured
 MMA_OUTPUTS, MMA_FUNCTIONS = 16, 40
-#: how a forward of orders 1 to 3 uses tensor cores: as structured-sparse ones, and by wgmma where
+#: and from order 1 up to this one
+MMA_ORDER = 3
+#: how a forward uses tensor cores: as structured-sparse ones, and by wgmma where
 #: compute capability is 9.0. Not before a GPU has confirmed who holds which selector (mma.h), and
 #: how descriptors are read (wgmma.h)
 sparse = False
@@ -34,8 +36,8 @@ def _choices(x: Tensor, spline_order: int) -> list[tuple[bool, bool, int]]:
     # the host runs what the largest GPU does
     capability = machine.gpu(x.device).capability if x.is_cuda else WGMMA_CAPABILITY
     shared = _SHARED.get(capability, _LEAST_SHARED)
-    if not 1 <= spline_order <= 3:
-        return [(False, False, shared)]
+    if not 1 <= spline_order <= MMA_ORDER:
+        return []
     found = [(sparse, False, shared)]
     if wgmma and capability == WGMMA_CAPABILITY:
         found.insert(0, (sparse, True, shared))

@@ -21,8 +21,8 @@ struct CudaTarget {
 template <class T>
 int gather_out(const OutArgs<T>& args, const CudaTarget& target);
 
-// How a forward uses tensor cores: `sparse` and `wgmma` (of compute capability 9.0) up to order 3,
-// others from 1 to 5; in up to so many bytes of shared memory a block.
+// How a forward of orders 1 to 3 uses tensor cores, wgmma where compute capability is 9.0; in up to
+// so many bytes of shared memory a block.
 struct MmaChoice {
   Product product;
   bool sparse, wgmma;

@@ -24,9 +24,9 @@ int with_product(Product product, const Run& run) {
   return kTooManyFunctions;
 }
 
-// Tensor cores have kernels of orders 1 to so many; structured-sparse ones, and those of sm_90a, up
-// to 3: wider windows leave little to skip.
-constexpr int kMostMmaOrder = 5, kMostSparseOrder = 3;
+// Tensor cores have kernels of orders 1 to so many: wider windows leave little to skip, and
+// networks that have them are small.
+constexpr int kMostMmaOrder = 3;
 
 // Stages of a forward whose stage has so many bytes; 0 where not even one fits. Two, if two such
 // blocks share a multiprocessor: they overlap, too. wgmma's blocks are alone.
@@ -38,22 +38,18 @@ inline int64_t mma_stages(int64_t bytes, const MmaChoice& choice) {
 // run(kernel) with a pointer to the forward kernel of a layer and a choice; 0 where there is none.
 template <class Run>
 int64_t with_mma_out(int order, const MmaChoice& choice, const Run& run) {
-  if (order < 1 || order > (choice.sparse || choice.wgmma ? kMostSparseOrder : kMostMmaOrder))
-    return 0;
   int64_t found = 0;
   with_order<1, kMostMmaOrder>(order, [&](auto order_is) {
     return with_product(choice.product, [&](auto product_is) {
       constexpr int kOrder = decltype(order_is)::value;
       constexpr Product kProduct = decltype(product_is)::value;
-      if constexpr (kOrder <= kMostSparseOrder) {
-        if (choice.wgmma && choice.sparse)
-          found = run(static_cast<MmaOut<kOrder, kProduct, true, WgmmaTile>*>(nullptr));
-        else if (choice.wgmma)
-          found = run(static_cast<MmaOut<kOrder, kProduct, false, WgmmaTile>*>(nullptr));
-        else if (choice.sparse)
-          found = run(static_cast<MmaOut<kOrder, kProduct, true, TallMmaTile>*>(nullptr));
-      }
-      if (!choice.wgmma && !choice.sparse)
+      if (choice.wgmma && choice.sparse)
+        found = run(static_cast<MmaOut<kOrder, kProduct, true, WgmmaTile>*>(nullptr));
+      else if (choice.wgmma)
+        found = run(static_cast<MmaOut<kOrder, kProduct, false, WgmmaTile>*>(nullptr));
+      else if (choice.sparse)
+        found = run(static_cast<MmaOut<kOrder, kProduct, true, TallMmaTile>*>(nullptr));
+      else
         found = run(static_cast<MmaOut<kOrder, kProduct, false, TallMmaTile>*>(nullptr));
       return 0;
     });

@@ -15,7 +15,7 @@ struct MmaOutArgs {
   OutArgs<float> of;
   MmaLayout layout;
   const uint32_t* packed;  // of PackWeights
-  // 2: a chunk is made ready while the one before is multiplied
+  // 2: a chunk may be made ready while the one before is multiplied
   int stages;
 };
 
@@ -75,23 +75,33 @@ struct MmaOut {
       });
     };
     typename Group::template PerThread<State> states(group);
-    // `prepare` in three places, for a compiler that lets products run where nothing but they could
-    // be under way
-    if (layout.chunks > 0) prepare(0);
-    for (int64_t chunk = 0; chunk < layout.chunks; ++chunk) {
-      group.wait_copies();
-      Tile::publish(group);
-      group.each([](int) {});
-      Tile::start(group);
-      multiply(group, states, layout, stage_at(chunk), layer.base_weight != nullptr);
-      const bool next = chunk + 1 < layout.chunks;
-      // the stage's last reader was the chunk before, which every thread has left
-      if (next && args.stages == 2) prepare(chunk + 1);
-      Tile::finish(group, states);
-      Tile::add_part(group, states);
-      if (next && args.stages == 1) {
-        group.each([](int) {});
-        prepare(chunk + 1);
+    if constexpr (kWgmma) {
+      // `prepare` in three places: the compiler lets products run only where it sees on every path
+      // that they are under way
+      if (layout.chunks > 0) prepare(0);
+      for (int64_t chunk = 0; chunk < layout.chunks; ++chunk) {
+        ready(group);
+        Tile::start(group);
+        multiply(group, states, layout, stage_at(chunk), layer.base_weight != nullptr);
+        const bool next = chunk + 1 < layout.chunks;
+        // the stage's last reader was the chunk before, which every thread has left
+        if (next && args.stages == 2) prepare(chunk + 1);
+        Tile::finish(group, states);
+        Tile::add_part(group, states);
+        if (next && args.stages == 1) {
+          group.each([](int) {});
+          prepare(chunk + 1);
+        }
+      }
+    } else {
+      // weights arrive while functions are evaluated; with two stages the first warps to be done go
+      // on to the next chunk, and another block's products run beside all that
+      for (int64_t chunk = 0; chunk < layout.chunks; ++chunk) {
+        if (args.stages == 1) group.each([](int) {});
+        prepare(chunk);
+        ready(group);
+        multiply(group, states, layout, stage_at(chunk), layer.base_weight != nullptr);
+        Tile::add_part(group, states);
       }
     }
     group.each([&](int thread) {
@@ -104,6 +114,14 @@ struct MmaOut {
   }
 
  private:
+  // Until what `prepare` made of a chunk is there for all.
+  template <class Group>
+  static KAN_HD_INLINE void ready(Group& group) {
+    group.wait_copies();
+    Tile::publish(group);
+    group.each([](int) {});
+  }
+
   template <class Group, class States>
   static KAN_HD_INLINE void multiply(Group& group, States& states, const MmaLayout& layout,
                                      const Stage& stage, bool base) {

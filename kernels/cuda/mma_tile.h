@@ -131,10 +131,6 @@ struct MmaTileOf {
 
   template <class Group>
   static KAN_HD_INLINE void publish(Group&) {}
-  template <class Group>
-  static KAN_HD_INLINE void start(Group&) {}
-  template <class Group, class States>
-  static KAN_HD_INLINE void finish(Group&, States&) {}
 };
 
 template <Product kProduct>

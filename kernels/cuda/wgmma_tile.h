@@ -1,5 +1,6 @@
 // A tile of 64 rows of a product, held by two groups of four warps of half the columns each, that
-// leave both operands in shared memory to wgmma. The same members as MmaTile has.
+// leave both operands in shared memory to wgmma. The members that MmaTile has, and what is
+// under way between `start` and `finish`.
 //
 // Wide rather than tall: the functions of a row are evaluated once for all columns of a tile, and
 // that takes about as long as products of 256 columns.

@@ -178,7 +178,7 @@ void compare_products(const char* where, const CudaTarget& target, const Layer<f
         const MmaChoice choice{product, sparse, wgmma, (wgmma ? 227 : 99) * 1024};
         const int64_t words = mma_packed_words(args, choice);
         Numbers<uint32_t> packed(words);
-        const bool fits = order >= 1 && order <= (sparse || wgmma ? 3 : 5);
+        const bool fits = order >= 1 && order <= 3;
         failures += functions <= 16 ? (words != 0) != fits : words != 0 && !fits;
         const int error =
             mma_out({args, 1, found.y.data(), nullptr, 0}, choice, packed.data(), target);
@@ -188,7 +188,7 @@ void compare_products(const char* where, const CudaTarget& target, const Layer<f
       }
     }
     const int64_t numbers = mma_partial_numbers(args, product);
-    const bool fits = order >= 1 && order <= 5 && functions <= 63;
+    const bool fits = order >= 1 && order <= 3 && functions <= 63;
     failures += (numbers >= 0) != fits;
     if (!fits) continue;
     Numbers<float> partial(numbers);

@@ -1,7 +1,7 @@
 """A training step as one CUDA graph: for small networks most of a step is launching kernels.
 
-    python examples/cuda_graph_step.py [--eager]
-    python -m kan_fast examples/cuda_graph_step.py [--eager]
+    python examples/unmodified/cuda_graph_step.py [--eager]
+    python -m kan_fast examples/unmodified/cuda_graph_step.py [--eager]
 
 The step is captured once and replayed: new batches are copied to where the graph reads them. Where
 there is no GPU, and with --eager, the same steps run one by one. Nothing here knows kan_fast.

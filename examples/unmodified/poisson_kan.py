@@ -1,7 +1,7 @@
 """A physics-informed KAN for a Poisson equation, second derivatives and all.
 
-    python examples/poisson_kan.py
-    python -m kan_fast examples/poisson_kan.py
+    python examples/unmodified/poisson_kan.py
+    python -m kan_fast examples/unmodified/poisson_kan.py
 
 It solves u_xx + u_yy = f on a square with u = 0 at its edge, where u = sin(pi x) sin(pi y).
 Nothing here knows kan_fast; the second command runs the same lines with the layers accelerated.

@@ -1,7 +1,7 @@
 """A digit classifier with its KAN layer copied into the script, as most KAN code has it.
 
-    python examples/digits_vendored_kan.py
-    python -m kan_fast examples/digits_vendored_kan.py
+    python examples/unmodified/digits_vendored_kan.py
+    python -m kan_fast examples/unmodified/digits_vendored_kan.py
 
 Nothing here knows kan_fast; the second command runs the same lines with the layers accelerated.
 """

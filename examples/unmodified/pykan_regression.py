@@ -1,7 +1,7 @@
 """Fits a formula with pykan, as its tutorials do: LBFGS, double precision.
 
-    python examples/pykan_regression.py
-    python -m kan_fast examples/pykan_regression.py
+    python examples/unmodified/pykan_regression.py
+    python -m kan_fast examples/unmodified/pykan_regression.py
 
 Needs pykan 0.2.8. Nothing here knows kan_fast; the second command runs the same lines accelerated.
 """
