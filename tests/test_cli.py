@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+import kan_fast
 from kan_fast.backends import native
 from kan_fast.baselines import kan_parameters, mlp, same_parameter_widths
-from kan_fast.cli import main
+from kan_fast.cli import bench, main
 
 
 def command(*args: str) -> subprocess.CompletedProcess:
@@ -84,3 +87,47 @@ def test_doctor_fails_when_a_kernel_is_wrong(
     assert main(["doctor"]) == 1
     text = capsys.readouterr().out
     assert "FAIL  native     forward" in text and "KAN_FAST_BACKEND=reference" in text
+
+
+def test_bench_answers_for_one_shape(capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["bench", "--mine", "6,4,2", "--rows", "9", "--grid", "4", "--seconds", "0.01"]
+    assert main([*command, "--json"]) == 0
+    row = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert row["shape"] == "9 6-4-2 G4"
+    assert {"mlp", "kan_fast", "plain PyTorch", "accelerated"} <= set(row["step"])
+    assert set(row["step"]) == set(row["peak_bytes"])
+    assert row["step"]["mlp"]["over_mlp"]["median"] == 1
+    assert row["error"] < 1e-5
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "times that of the MLP with as many parameters" in " ".join(said.split())
+
+
+@pytest.mark.parametrize("bad", ["6", "6,0", "a,b"])
+def test_bench_refuses_widths_that_are_none(bad: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "--mine", bad])
+    assert "--mine" in capsys.readouterr().err
+
+
+def test_bench_writes_a_report_that_needs_nothing_else(tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(bench, "libraries", _few_libraries)
+    assert main(["bench", "--quick", "--seconds", "0.001", "--out", str(tmp_path)]) == 0
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("<svg") == 3 and page.count("<table>") == 3
+    # nothing is fetched: every link is a place inside the page, or a name of a standard
+    links = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert all(link.startswith("#") for link in links)
+    result = json.loads((tmp_path / "report.json").read_text())
+    assert list(result["shapes"]) == ["1000 2-5-1 G5", "2601 2-10-1 G5"]
+    markdown = (tmp_path / "report.md").read_text()
+    for title, row in result["shapes"].items():
+        median = row["step"]["kan_fast"]["over_mlp"]["median"]
+        assert re.search(rf"\| {title} \|.*\| {median:.2f} \(", markdown)
+
+
+def _few_libraries(shape: bench.Shape) -> dict[str, torch.nn.Module]:
+    return {
+        "mlp": torch.nn.Linear(shape.widths[0], shape.widths[-1]),
+        "kan_fast": kan_fast.KAN(shape.widths, shape.grid_size, shape.spline_order),
+    }

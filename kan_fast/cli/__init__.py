@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 
-from kan_fast.cli import demo, doctor, info, tune
+from kan_fast.cli import bench, demo, doctor, info, tune
 from kan_fast.version import __version__
 
 #: each module offers `name`, `summary`, `add_arguments(parser)` and `run(args) -> exit code`
-COMMANDS = (demo, info, doctor, tune)
+COMMANDS = (demo, bench, info, doctor, tune)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
