@@ -1,44 +1,96 @@
-"""Installation where no compiler is found."""
+"""What is handed out: a source archive and a wheel, installed where no compiler is found."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import shutil
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+import pytest
+from test_docs import HAVE, ROOT, blocks
 
 
-def test_without_a_compiler_it_installs_and_says_so(tmp_path: Path) -> None:
-    source, target = tmp_path / "source", tmp_path / "target"
-    ignored = shutil.ignore_patterns("*.so", "build", "*.egg-info", ".git", ".venv", "__pycache__")
-    shutil.copytree(ROOT, source, ignore=ignored)
-    env = os.environ | {"CXX": "/nonexistent/c++"}
+def run(*command: object, **environment: str) -> subprocess.CompletedProcess:
+    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CMAKE_ARGS")}
     env.pop("KAN_FAST_REQUIRE_EXTENSION", None)
-    pip = [sys.executable, "-m", "pip", "install", "-v", "--no-deps", "--target", str(target)]
-    done = subprocess.run([*pip, str(source)], env=env, capture_output=True, text=True)
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, env={**env, **environment},
+        cwd=ROOT.parent,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def sdist(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sdist")
+    done = run(sys.executable, "-m", "build", "--sdist", "--outdir", folder, ROOT)
+    assert done.returncode == 0, done.stderr[-3000:]
+    (made,) = folder.glob("*.tar.gz")
+    return made
+
+
+@pytest.fixture(scope="module")
+def wheel(sdist: Path) -> Path:
+    done = run(
+        sys.executable, "-m", "pip", "wheel", "--no-deps", "-w", sdist.parent, sdist,
+        # what is handed out is optimized; what is tested here is that all of it is there
+        CMAKE_ARGS="-DKAN_FAST_CUDA=OFF -DCMAKE_BUILD_TYPE=Debug", KAN_FAST_REQUIRE_EXTENSION="1",
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    (made,) = sdist.parent.glob("*.whl")
+    return made
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Path:
+    """The Python of a new environment, which has torch and the like but not this package."""
+    assert run(sys.executable, "-m", "venv", tmp_path / "venv").returncode == 0
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    site = tmp_path / "venv/lib" / version / "site-packages"
+    # only folders that Python itself finds read .pth files, so an editable installation stays out
+    (site / "torch.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    return tmp_path / "venv/bin/python"
+
+
+def test_without_a_compiler_the_source_installs_and_says_so(sdist: Path, fresh: Path) -> None:
+    none = {"CXX": "/nonexistent/c++"}
+    install = (fresh, "-m", "pip", "install", "-v", "--no-deps", "--force-reinstall", sdist)
+    # where kernels are required, as in CI, a failed build is a failed installation
+    assert run(*install, **none, KAN_FAST_REQUIRE_EXTENSION="1").returncode != 0
+    done = run(*install, **none)
     assert done.returncode == 0, done.stderr[-3000:]
     assert "the native kernels were not built" in done.stdout + done.stderr
-
-    # the finder of an editable installation would lend the extension of the source tree
     code = """
-import sys
-sys.meta_path = [f for f in sys.meta_path if "Editable" not in getattr(f, "__name__", "")]
 import kan_fast, torch
 print(kan_fast.__file__)
 kan_fast.KANLinear(3, 2)(torch.rand(4, 3))
 """
-    env["PYTHONPATH"] = str(target)
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=env, capture_output=True, text=True, cwd=tmp_path
-    )
+    done = run(fresh, "-c", code)
     assert done.returncode == 0, done.stderr
-    assert str(target) in done.stdout
+    assert str(fresh.parent.parent) in done.stdout
     assert "no native kernels, layers run at the speed of plain torch" in done.stderr
 
-    # and where kernels are required, as in CI, a failed build is a failed installation
-    env["KAN_FAST_REQUIRE_EXTENSION"] = "1"
-    done = subprocess.run([*pip, str(source)], env=env, capture_output=True, text=True)
-    assert done.returncode != 0
+
+def test_a_wheel_installs_without_a_compiler_and_the_front_page_runs(
+    wheel: Path, fresh: Path
+) -> None:
+    done = run(fresh, "-m", "pip", "install", "--no-deps", wheel, CXX="/nonexistent/c++")
+    assert done.returncode == 0, done.stderr
+    code = blocks(ROOT / "README.md") + (
+        "\nfrom kan_fast import machine\nprint(kan_fast.__file__, machine.facts().extension)"
+        "\nfrom kan_fast.backends.triton_arguments import jit  # device code is a package, too"
+    )
+    done = run(fresh, "-c", HAVE + code)
+    assert done.returncode == 0, done.stderr
+    assert str(fresh.parent.parent) in done.stdout and "None" not in done.stdout
+    assert run(fresh.parent / "kan-fast", "info").returncode == 0
+
+
+@pytest.mark.skipif(importlib.util.find_spec("auditwheel") is None, reason="no auditwheel here")
+def test_a_wheel_runs_on_other_linux_systems(wheel: Path) -> None:
+    done = run(sys.executable, "-m", "auditwheel", "show", wheel)
+    assert done.returncode == 0, done.stderr
+    # libgomp is torch's, on purpose (CMakeLists.txt), so `auditwheel repair --exclude libgomp.so.1`
+    assert "manylinux_2_" in done.stdout
