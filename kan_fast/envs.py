@@ -39,3 +39,9 @@ def cache_dir() -> Path:
 def c_compiler() -> str | None:
     """$CC, which Triton's first launch compiles with where it is set."""
     return os.environ.get("CC") or None
+
+
+def quiet_profiler() -> None:
+    """Keeps torch's profiler from reporting on itself, a line at each start and stop, unless
+    KINETO_LOG_LEVEL says what it should report."""
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import statistics
 import time
@@ -11,8 +10,9 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-# the profiler reports on itself, a line at each start and stop
-os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+from kan_fast import envs
+
+envs.quiet_profiler()
 
 
 def step(model: torch.nn.Module, x: torch.Tensor) -> None:
