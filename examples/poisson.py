@@ -4,7 +4,9 @@
 
 u_xx + u_yy = f on [-1, 1]², u = 0 at the edge, where u = sin(pi x) sin(pi y). The paper's claim
 (Liu et al., arXiv:2404.19756, fig. 3.3): a 2-layer KAN of width 10 is 100 times as accurate as a
-4-layer MLP of width 100 with 1% of the parameters. Both are trained alike here, by LBFGS.
+4-layer MLP of width 100 with 1% of the parameters. Both are trained by LBFGS here, the MLP for 40
+rounds, the KAN for 130 of its shorter ones, after 50 of which its grid is refined. Seen here: the
+accuracy of the MLP with 2% of its parameters in two thirds of its time; not the hundred.
 """
 
 from __future__ import annotations
@@ -37,7 +39,6 @@ def residual(model: nn.Module, x: Tensor) -> Tensor:
 def main() -> None:
     args = common.start(__doc__)
     torch.set_default_dtype(torch.float64)
-    steps = 1 if args.quick else 40
     inside = torch.rand(800, 2) * 2 - 1
     edge = torch.rand(200, 2) * 2 - 1
     edge[torch.arange(200), torch.arange(200) % 2] = torch.randint(2, (200,)) * 2.0 - 1
@@ -48,13 +49,18 @@ def main() -> None:
         "KAN [2,10,1]": kan_fast.KAN([2, 10, 1], grid_size=5, grid_range=(-1.1, 1.1)),
         "MLP [2,100,100,100,1]": mlp((2, 100, 100, 100, 1), nn.Tanh),
     }
+    rounds = {name: ([50, 80] if "KAN" in name else [40]) for name in models}
     figure, axes = common.figure(len(models))
     for at, (name, model) in zip(axes[0], models.items(), strict=True):
 
         def loss(model: nn.Module = model) -> Tensor:
             return residual(model, inside).square().mean() + 100 * model(edge).square().mean()
 
-        seconds = common.lbfgs(name, model, loss, steps)
+        seconds = 0.0
+        for stage, steps in enumerate(rounds[name]):
+            if stage == 1:
+                model.refine(10)
+            seconds += common.lbfgs(name, model, loss, 1 if args.quick else steps)
         with torch.no_grad():
             error = model(grid)[:, 0] - solution(grid)
         relative = (error.square().sum() / solution(grid).square().sum()).sqrt().item()

@@ -18,7 +18,7 @@ NEEDS = {"knot_signature": "snappy"}
 #: what is in the line that an example is about
 SAYS = {
     "special_functions": r"KAN \[2,5,1\]: 120 parameters \d",
-    "poisson": r"KAN \[2,10,1\]: 300 parameters, relative L2 error \d",
+    "poisson": r"KAN \[2,10,1\]: 450 parameters, relative L2 error \d",
     "classification": r"digits, MLP, same parameters: [\d.]+% of test images right",
     "mobility_edge": r"states told apart: [\d.]+% by the KAN",
     "transformer_mlp": r"KAN 64-25-64: 48896 parameters, [\d.]+ ms a step",
