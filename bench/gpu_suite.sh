@@ -37,13 +37,14 @@ nvidia-smi --query-gpu=name,driver_version --format=csv,noheader || {
   exit 1
 }
 
+export CMAKE_ARGS="-DKAN_FAST_CUDA=ON" # for every architecture, which a test wants to see
 build() {
   python3 -m pip install --quiet --no-deps --no-build-isolation -e . && return
   # a setuptools too old for pyproject.toml: what setup.py would do, by hand
   cmake -G Ninja -S . -B build/gpu -DCMAKE_BUILD_TYPE=Release \
     -DPython_EXECUTABLE="$(command -v python3)" \
     -Dpybind11_DIR="$(python3 -m pybind11 --cmakedir)" \
-    -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$PWD/kan_fast" &&
+    -DCMAKE_LIBRARY_OUTPUT_DIRECTORY="$PWD/kan_fast" $CMAKE_ARGS &&
     cmake --build build/gpu && ln -sfn ../kernels/triton_jit kan_fast/_triton_jit
 }
 export -f build

@@ -51,7 +51,7 @@ def cuobjdump() -> str | None:
     return found
 
 
-@pytest.mark.skipif(not machine.facts().cuda, reason="kan_fast was built without nvcc")
+@pytest.mark.skipif(not machine.facts().cuda, reason="kan_fast was built without CUDA kernels")
 @pytest.mark.skipif(cuobjdump() is None, reason="cuobjdump is not installed")
 def test_every_kernel_is_there_for_every_architecture_and_keeps_its_registers() -> None:
     command = [cuobjdump(), "--dump-resource-usage", machine.extension().__file__]
@@ -219,7 +219,7 @@ def test_who_asks_for_them_gets_them() -> None:
     assert "8.0 or more, got 7.5" in cuda.why_not(
         Problem("cuda", "float32", 3, capability=(7, 5), asked=True), facts
     )
-    assert "without nvcc" in cuda.why_not(asked, machine.Machine(extension="baseline"))
+    assert "without CUDA kernels" in cuda.why_not(asked, machine.Machine(extension="baseline"))
     emulating = machine.Machine(extension="baseline", cuda_emulated=True)
     assert cuda.why_not(Problem("cpu", "float32", 3, asked=True), emulating) is None
     assert "built without" in cuda.why_not(Problem("cpu", "float32", 3), emulating)

@@ -29,7 +29,7 @@ def backend(request: pytest.FixtureRequest) -> ModuleType:
     if request.param is triton and facts.triton is None:
         pytest.skip(f"Triton: {facts.triton_error}")
     if request.param is cuda and DEVICE == "cuda" and not facts.cuda:
-        pytest.skip("kan_fast was built without nvcc")
+        pytest.skip("kan_fast was built without CUDA kernels")
     return request.param
 
 

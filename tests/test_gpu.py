@@ -45,7 +45,7 @@ def test_auto_runs_triton() -> None:
 def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """A backend that every layer is asked to run on."""
     if request.param == "cuda" and not machine.facts().cuda:
-        pytest.skip("kan_fast was built without nvcc")
+        pytest.skip("kan_fast was built without CUDA kernels")
     monkeypatch.setattr(envs, "BACKEND", request.param)
     return request.param
 
@@ -53,7 +53,7 @@ def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> st
 @pytest.mark.parametrize("widths", [(2, 5, 1), (4, 10, 10, 1), (2, 8, 8, 8, 2)], ids=str)
 def test_a_network_is_one_launch(widths: tuple[int, ...], monkeypatch) -> None:
     if not machine.facts().cuda:
-        pytest.skip("kan_fast was built without nvcc")
+        pytest.skip("kan_fast was built without CUDA kernels")
     monkeypatch.setattr(envs, "BACKEND", "cuda")
     model = kan_fast.KAN(widths).to("cuda")
     x = (torch.rand(1000, widths[0], device="cuda") * 2 - 1).requires_grad_()

@@ -30,7 +30,10 @@ def why_not(problem: Problem, facts: machine.Machine) -> str | None:
     emulated = facts.cuda_emulated and problem.device == "cpu" and problem.asked
     if not emulated:
         if not facts.cuda:
-            return "kan_fast was built without nvcc; install a CUDA toolkit and reinstall"
+            return (
+                "kan_fast was built without CUDA kernels; reinstall it where nvcc and a GPU are "
+                "found, or with CMAKE_ARGS=-DKAN_FAST_CUDA=ON"
+            )
         if problem.device != "cuda":
             return f"the CUDA kernels run on cuda tensors, got {problem.device}"
         if problem.capability is not None and problem.capability < machine.LEAST_CAPABILITY:
