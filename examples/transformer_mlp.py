@@ -14,9 +14,9 @@ import time
 import common
 import torch
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 import kan_fast
+from kan_fast.cli.timing import peak_bytes
 
 HIDDEN, INNER, HEADS = 768, 3072, 12
 GRID_SIZE = 5
@@ -33,18 +33,6 @@ class KANBlock(nn.TransformerEncoderLayer):
 
     def _ff_block(self, x: Tensor) -> Tensor:
         return self.kan(x.flatten(0, -2)).view_as(x)
-
-
-def peak_bytes(run) -> int:
-    """The most that a run allocates beside what was there."""
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        run()
-    events = [e for e in record.profiler.kineto_results.events() if e.name() == "[memory]"]
-    now = most = 0
-    for event in sorted(events, key=lambda e: e.start_ns()):
-        now += event.nbytes()
-        most = max(most, now)
-    return most
 
 
 def main() -> None:

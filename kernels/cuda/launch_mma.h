@@ -70,7 +70,8 @@ inline int64_t packed_words(const LayerArgs<float>& layer, const MmaChoice& choi
   });
 }
 
-// Runs on what has kernels of sm_90a are those with `choice.wgmma`, and others on what has not.
+// A runner has either the kernels of wgmma or all others, and those of the other kind are not even
+// instantiated for it.
 template <class Runner>
 int run_mma_out(const OutArgs<float>& args, const MmaChoice& choice, uint32_t* packed,
                 const Runner& runner) {
