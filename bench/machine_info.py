@@ -4,40 +4,25 @@ from __future__ import annotations
 
 import platform
 import subprocess
-from pathlib import Path
 
 import torch
 
 import kan_fast
 from kan_fast import machine
-
-
-def _cpu() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.split(":")[1].strip()
-    return platform.processor()
-
-
-def _commit() -> str:
-    here = Path(__file__).parent
-    done = subprocess.run(
-        ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True
-    )
-    return done.stdout.strip() or "unknown"
+from kan_fast.cli import info
 
 
 def collect() -> dict:
     """CPU, threads, versions and commit."""
     return {
-        "cpu": _cpu(),
+        "cpu": info.cpu(),
         "threads": torch.get_num_threads(),
         "isa": machine.facts().extension,
         "torch_isa": torch.backends.cpu.get_cpu_capability(),
         "torch": torch.__version__,
         "python": platform.python_version(),
         "kan_fast": kan_fast.__version__,
-        "commit": _commit(),
+        "commit": info.commit(),
     }
 
 

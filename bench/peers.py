@@ -34,6 +34,8 @@ def _load(path: str, inside: str) -> ModuleType:
         file = file / inside
     spec = importlib.util.spec_from_file_location(f"{file.stem}_under_test", file)
     module = importlib.util.module_from_spec(spec)
+    # torch.compile looks its functions up there
+    sys.modules[module.__name__] = module
     spec.loader.exec_module(module)
     return module
 

@@ -121,13 +121,21 @@ def test_bench_writes_a_report_that_needs_nothing_else(tmp_path: Path, monkeypat
     result = json.loads((tmp_path / "report.json").read_text())
     assert list(result["shapes"]) == ["1000 2-5-1 G5", "2601 2-10-1 G5"]
     markdown = (tmp_path / "report.md").read_text()
+    why = "ValueError: only {}even{} widths"
+    assert why.format("&lt;", "&gt;") in page and why.format("<", ">") in markdown
     for title, row in result["shapes"].items():
         median = row["step"]["kan_fast"]["over_mlp"]["median"]
         assert re.search(rf"\| {title} \|.*\| {median:.2f} \(", markdown)
 
 
-def _few_libraries(shape: bench.Shape) -> dict[str, torch.nn.Module]:
+class _Broken(torch.nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        raise ValueError("only <even> widths")
+
+
+def _few_libraries(shape: bench.Shape, compiled: bool) -> dict[str, torch.nn.Module]:
     return {
+        "efficient-kan": _Broken(),
         "mlp": torch.nn.Linear(shape.widths[0], shape.widths[-1]),
         "kan_fast": kan_fast.KAN(shape.widths, shape.grid_size, shape.spline_order),
     }

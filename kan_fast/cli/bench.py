@@ -36,7 +36,9 @@ SWEEPS: dict[str, dict[int, Shape]] = {
     "spline_order": {n: replace(BASE, spline_order=n) for n in (1, 2, 3, 5, 7)},
 }
 #: peers of a clone that say nothing that is not said yet
-_LEFT_OUT = ("oracle", "equal-width mlp")
+_LEFT_OUT = ("oracle", "equal-width mlp", "mlp", "kan_fast")
+#: what torch.compile is asked to do its best on
+_COMPILED = ("mlp", "plain PyTorch", "efficient-kan", "fast-kan")
 
 
 def _widths(text: str) -> tuple[int, ...]:
@@ -62,6 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seconds", type=float, default=0.5, help="per library and shape, default %(default)s"
     )
+    parser.add_argument(
+        "--compiled",
+        action="store_true",
+        help="and the plain ones under torch.compile",
+    )
     parser.add_argument("--quick", action="store_true", help="two shapes and two points of a sweep")
     parser.add_argument(
         "--out", type=Path, default=Path("bench_report"), help="folder, default %(default)s"
@@ -69,8 +76,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="with --mine: print JSON")
 
 
-def libraries(shape: Shape) -> dict[str, nn.Module]:
-    """The models of a shape: the MLP with as many parameters first, then all that are found."""
+def libraries(shape: Shape, compiled: bool) -> dict[str, nn.Module]:
+    """The models of a shape: the MLP with as many parameters first, then all that are found, and
+    where `compiled` the plain ones again under torch.compile."""
     layout = (shape.widths, shape.grid_size, shape.spline_order)
 
     def plain() -> nn.Module:
@@ -90,7 +98,14 @@ def libraries(shape: Shape) -> dict[str, nn.Module]:
             sys.path.append(str(folder))
         import peers
 
-        found |= {n: m for n, m in peers.models(*layout).items() if n not in _LEFT_OUT}
+        # other families with as many functions an input
+        dense = peers.dense_models(shape.widths, shape.grid_size + shape.spline_order)
+        for group in (peers.models(*layout), *dense.values()):
+            found |= {n: m for n, m in group.items() if n not in _LEFT_OUT}
+    if compiled:
+        # what an earlier shape compiled counts against the number of recompilations
+        torch.compiler.reset()
+        found |= {f"compiled {n}": torch.compile(found[n]) for n in _COMPILED if n in found}
     return found
 
 
@@ -106,10 +121,10 @@ def _error(model: kan_fast.KAN, x: torch.Tensor) -> float:
     return float((found - truth).abs().max() / truth.abs().max())
 
 
-def measure(shape: Shape, seconds: float) -> dict[str, Any]:
+def measure(shape: Shape, seconds: float, compiled: bool = False) -> dict[str, Any]:
     """Step, forward, memory and accuracy of every library."""
     torch.manual_seed(0)
-    models = libraries(shape)
+    models = libraries(shape, compiled)
     x = shape.inputs().requires_grad_()
     row: dict[str, Any] = {"shape": str(shape), "floor": shape.floor}
     for kind, run_of in (("step", timing.step), ("forward", timing.forward)):
@@ -173,7 +188,8 @@ def _tasks(args: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], An
     """Section, title and measurement, in the order of the report."""
     few = 2 if args.quick else None
     for shape in CPU[:few]:
-        yield "shapes", str(shape), functools.partial(measure, shape, args.seconds)
+        run = functools.partial(measure, shape, args.seconds, args.compiled)
+        yield "shapes", str(shape), run
     for question, points in SWEEPS.items():
         for at, shape in list(points.items())[:few]:
             yield f"sweep {question}", str(at), functools.partial(measure, shape, args.seconds)
@@ -184,7 +200,7 @@ def _tasks(args: argparse.Namespace) -> Iterator[tuple[str, str, Callable[[], An
 
 def _answer(args: argparse.Namespace) -> int:
     shape = Shape(args.rows, args.mine, args.grid, args.order)
-    row = measure(shape, args.seconds)
+    row = measure(shape, args.seconds, args.compiled)
     if args.json:
         print(json.dumps(row))
     else:
@@ -200,7 +216,7 @@ def run(args: argparse.Namespace) -> int:
         return 2
     if args.mine:
         return _answer(args)
-    result: dict[str, Any] = {"machine": info.collect(), "commit": bench_report.commit()}
+    result: dict[str, Any] = {"machine": info.collect(), "commit": info.commit()}
     tasks = list(_tasks(args))
     with Progress() as progress:
         bar = progress.add_task("measuring", total=len(tasks))

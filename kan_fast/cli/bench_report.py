@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import io
 import json
-import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,29 +23,25 @@ th:first-child, td:first-child { text-align: left; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.2rem; }
 dt { color: #59636e; } dd { margin: 0; }
 """
-#: in this order and these colours, as far as they were found
-_COLOURS = {
-    "kan_fast": "#1f6feb",
-    "accelerated": "#54aeff",
-    "accelerated efficient-kan": "#80ccff",
-    "accelerated pykan": "#2da44e",
-    "plain PyTorch": "#8c959f",
-    "efficient-kan": "#bf8700",
-    "inkan": "#cf222e",
-    "pykan": "#8250df",
+#: in this order, colour and mark, as far as they were found: ours filled, theirs hollow
+_STYLES = {
+    "kan_fast": ("#1f6feb", "o"),
+    "accelerated": ("#54aeff", "o"),
+    "accelerated efficient-kan": ("#bf8700", "o"),
+    "accelerated pykan": ("#8250df", "o"),
+    "accelerated fast-kan": ("#2da44e", "o"),
+    "accelerated ChebyKAN": ("#bf3989", "o"),
+    "plain PyTorch": ("#54aeff", "s"),
+    "efficient-kan": ("#bf8700", "s"),
+    "pykan": ("#8250df", "s"),
+    "inkan": ("#cf222e", "s"),
+    "fast-kan": ("#2da44e", "s"),
+    "ChebyKAN": ("#bf3989", "s"),
+    "compiled mlp": ("#000000", "^"),
+    "compiled plain PyTorch": ("#54aeff", "^"),
+    "compiled efficient-kan": ("#bf8700", "^"),
+    "compiled fast-kan": ("#2da44e", "^"),
 }
-
-
-def commit() -> str:
-    """Of a clone; "release" of an installed package."""
-    here = Path(__file__).parent
-    try:
-        done = subprocess.run(
-            ["git", "describe", "--always", "--dirty"], cwd=here, capture_output=True, text=True
-        )
-    except OSError:
-        return "release"
-    return done.stdout.strip() if done.returncode == 0 else "release"
 
 
 def print_row(row: dict[str, Any], mlp_widths: Sequence[int]) -> None:
@@ -83,7 +78,7 @@ def print_row(row: dict[str, Any], mlp_widths: Sequence[int]) -> None:
 def _present(rows: Iterable[dict[str, Any]]) -> list[str]:
     """Libraries of any row, in the order of the plots."""
     found = {title for row in rows for title in row["step"]}
-    return [title for title in _COLOURS if title in found]
+    return [title for title in _STYLES if title in found]
 
 
 def _svg(figure: Any) -> str:
@@ -93,7 +88,7 @@ def _svg(figure: Any) -> str:
     return text.getvalue()[text.getvalue().index("<svg") :]
 
 
-def _figure(columns: int, width: float = 4.4, height: float = 3.6) -> Any:
+def _figure(columns: int, width: float, height: float) -> Any:
     import matplotlib
 
     matplotlib.use("Agg")
@@ -104,35 +99,41 @@ def _figure(columns: int, width: float = 4.4, height: float = 3.6) -> Any:
     )
 
 
+def _marks(title: str) -> dict[str, Any]:
+    """Arguments of a plot."""
+    colour, mark = _STYLES[title]
+    ours = title.startswith(("kan_fast", "accelerated"))
+    return {"color": colour, "marker": mark, "label": title, "mfc": colour if ours else "none"}
+
+
 def _shapes_plot(rows: dict[str, dict[str, Any]]) -> str:
-    """Bars of every library, shape by shape."""
+    """A mark for every library, shape by shape."""
     present = _present(rows.values())
-    figure, axes = _figure(1, 11, 4.2)
+    figure, axes = _figure(1, 11, 4.6)
     at = axes[0, 0]
-    thick = 0.8 / max(1, len(present))
     for n, title in enumerate(present):
-        for place, row in enumerate(rows.values()):
-            if title in row["step"]:
-                over = row["step"][title]["over_mlp"]["median"]
-                label = title if place == 0 else None
-                at.bar(place + n * thick, over, thick, color=_COLOURS[title], label=label)
+        # side by side, that none hides another
+        shift = 0.7 * (n / max(1, len(present) - 1) - 0.5)
+        found = [(place + shift, row["step"]) for place, row in enumerate(rows.values())]
+        points = [(place, step[title]["over_mlp"]) for place, step in found if title in step]
+        at.plot([p for p, _ in points], [o["median"] for _, o in points], ls="", **_marks(title))
     at.axhline(1, color="k", linewidth=1)
-    at.set_yscale("log")
-    at.set_xticks([n + 0.4 for n in range(len(rows))], list(rows), rotation=25, ha="right")
+    for edge in range(len(rows) + 1):
+        at.axvline(edge - 0.5, color="#d8dee4", linewidth=0.8)
+    at.set(yscale="log", xlim=(-0.5, len(rows) - 0.5))
+    at.set_xticks(range(len(rows)), list(rows), rotation=25, ha="right")
     at.set_ylabel("step over the MLP's, lower is faster")
-    at.legend(fontsize="small")
+    figure.legend(*at.get_legend_handles_labels(), fontsize="small", loc="outside right upper")
     return _svg(figure)
 
 
 def _sweeps_plot(sweeps: dict[str, dict[str, dict[str, Any]]]) -> str:
-    figure, axes = _figure(len(sweeps))
+    figure, axes = _figure(len(sweeps), 2.8, 3.7)
     for at, (question, points) in zip(axes[0], sweeps.items(), strict=True):
         for title in _present(points.values()):
             line = [(int(n), p["step"][title]) for n, p in points.items() if title in p["step"]]
-            at.plot(
-                [n for n, _ in line], [p["over_mlp"]["median"] for _, p in line], "o-",
-                color=_COLOURS[title], label=title, markersize=3,
-            )  # fmt: skip
+            over = [step["over_mlp"]["median"] for _, step in line]
+            at.plot([n for n, _ in line], over, ls="-", ms=3, **_marks(title))
         floors = [p["floor"] for p in points.values()]
         at.plot([int(n) for n in points], floors, "k:", label="floor: terms that are not zero")
         at.axhline(1, color="k", linewidth=1)
@@ -142,7 +143,8 @@ def _sweeps_plot(sweeps: dict[str, dict[str, dict[str, Any]]]) -> str:
         at.set_xticks([int(n) for n in points], list(points))
         at.minorticks_off()
     axes[0, 0].set_ylabel("step over the MLP's")
-    axes[0, 0].legend(fontsize="x-small")
+    known = axes[0, 0].get_legend_handles_labels()
+    figure.legend(*known, fontsize="small", ncols=5, loc="outside lower center")
     return _svg(figure)
 
 
@@ -205,7 +207,8 @@ _TEXT = {
         "Training step over the MLP with as many parameters",
         "Forward, backward, gradients of the input and of every parameter. Libraries take turns, "
         "in another order every round; medians of the ratios of a round, quartiles in brackets. "
-        "Below 1 the KAN is the faster network.",
+        "Below 1 the KAN is the faster network. fast-kan and ChebyKAN have grid_size + "
+        "spline_order functions an input, so as many parameters.",
     ),
     "sweeps": (
         "What it depends on",
@@ -231,6 +234,17 @@ def _facts(result: dict[str, Any]) -> dict[str, str]:
     return {"commit": result["commit"], **flat}
 
 
+def _left_out(result: dict[str, Any]) -> list[str]:
+    """A line for everything that could not be measured, and why."""
+    reasons: dict[tuple[str, str], list[str]] = {}
+    for section, rows in result.items():
+        if section == "shapes" or section.startswith("sweep "):
+            for at, row in rows.items():
+                for title, why in row.get("left_out", {}).items():
+                    reasons.setdefault((title, why), []).append(at)
+    return [f"{title} ({', '.join(at)}): {why}" for (title, why), at in reasons.items()]
+
+
 def _html(result: dict[str, Any], sweeps: dict[str, Any]) -> str:
     plots = {
         "steps": _shapes_plot(result["shapes"]),
@@ -250,6 +264,8 @@ def _html(result: dict[str, Any], sweeps: dict[str, Any]) -> str:
                 for row in rows
             ]
             parts.append(f'<div class="wide"><table>{"".join(lines)}</table></div>')
+    if lines := [f"<li>{html.escape(line)}</li>" for line in _left_out(result)]:
+        parts.append(f"<h2>Left out</h2><ul>{''.join(lines)}</ul>")
     facts = "".join(
         f"<dt>{html.escape(k)}</dt><dd>{html.escape(v)}</dd>" for k, v in _facts(result).items()
     )
@@ -271,6 +287,8 @@ def _markdown(result: dict[str, Any]) -> str:
         lines += ["", f"## {title}", "", text, ""]
         lines += ["| " + " | ".join(head) + " |", "| --- " + "| ---: " * (len(head) - 1) + "|"]
         lines += ["| " + " | ".join(row) + " |" for row in rows]
+    if left_out := [f"- {line}" for line in _left_out(result)]:
+        lines += ["", "## Left out", "", *left_out]
     return "\n".join(lines) + "\n"
 
 

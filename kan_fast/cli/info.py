@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import platform
 import shutil
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +20,28 @@ from kan_fast.version import __version__
 
 name = "info"
 summary = "versions, CPU, extension, GPU, and each backend or why not"
+
+
+def cpu() -> str:
+    """The processor's own name."""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":")[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def commit() -> str:
+    """Of a clone; "release" of an installed package."""
+    clone = Path(__file__).parents[2]
+    # an installed package may lie inside somebody else's repository
+    if (clone / ".git").exists():
+        describe = ["git", "describe", "--always", "--dirty"]
+        with contextlib.suppress(OSError):
+            done = subprocess.run(describe, cwd=clone, capture_output=True, text=True)
+            if done.returncode == 0:
+                return done.stdout.strip()
+    return "release"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +65,8 @@ def collect() -> dict[str, Any]:
         "torch": torch.__version__,
         "CUDA C++": "built, not yet run on a GPU" if facts.cuda else "not built: no GPU or no nvcc",
         "triton": facts.triton or f"not available: {facts.triton_error}",
-        "platform": platform.platform(),
+        "platform": " ".join((platform.system(), platform.machine(), *platform.libc_ver())),
+        "cpu": cpu(),
         "cpu features of torch": torch.backends.cpu.get_cpu_capability(),
         "threads": torch.get_num_threads(),
         "gpu": gpu(),
