@@ -88,14 +88,14 @@ def stack(layer, widths: Sequence[int], **options) -> nn.Module:
     )
 
 
-def _pykan(widths: Sequence[int], grid_size: int, spline_order: int) -> nn.Module:
+def pykan_model(widths: Sequence[int], grid_size: int, spline_order: int) -> nn.Module:
+    """As a script makes it; `speed()` is up to the caller."""
     from kan import KAN
 
     # it writes a checkpoint of itself wherever it is told to
-    model = KAN(
+    return KAN(
         list(widths), grid=grid_size, k=spline_order, auto_save=False, ckpt_path=tempfile.mkdtemp()
     )
-    return model.speed()
 
 
 def ours(widths: Sequence[int], grid_size: int, spline_order: int = 3) -> dict[str, nn.Module]:
@@ -133,10 +133,8 @@ def models(
             list(widths), grid_size, spline_order, compile_basis=compiled
         )
     if importlib.util.find_spec("kan"):
-        makers["pykan"] = lambda: _pykan(widths, grid_size, spline_order)
-        makers["accelerated pykan"] = lambda: kan_fast.accelerate(
-            _pykan(widths, grid_size, spline_order), strict=True
-        )
+        makers["pykan"] = lambda: pykan_model(widths, grid_size, spline_order).speed()
+        makers["accelerated pykan"] = lambda: kan_fast.accelerate(makers["pykan"](), strict=True)
     return _built(makers)
 
 

@@ -7,7 +7,16 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from kan_fast.cli.timing import forward, interleaved, peak_bytes, ratio, step
 
-__all__ = ["footprint", "forward", "interleaved", "peak_bytes", "ratio", "step"]
+__all__ = [
+    "footprint",
+    "forward",
+    "interleaved",
+    "operators",
+    "peak_bytes",
+    "ratio",
+    "saved_bytes",
+    "step",
+]
 
 
 class _Operators(TorchDispatchMode):
@@ -22,11 +31,13 @@ class _Operators(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def footprint(model: torch.nn.Module, x: torch.Tensor) -> dict[str, float]:
-    """Bytes saved for the backward beside parameters, peak extra bytes of a step, operators."""
+def saved_bytes(model: torch.nn.Module, x: torch.Tensor) -> int:
+    """Bytes saved for the backward beside parameters."""
     own = {p.untyped_storage().data_ptr() for p in (*model.parameters(), *model.buffers())}
     saved: dict[int, int] = {}
 
+    # a compiled model leaves its hooks alone
+    @torch.compiler.disable
     def keep(t: torch.Tensor) -> torch.Tensor:
         storage = t.untyped_storage()
         if storage.data_ptr() not in own:
@@ -38,7 +49,20 @@ def footprint(model: torch.nn.Module, x: torch.Tensor) -> dict[str, float]:
     # `y` lives until here, so that no address is used twice
     total = sum(saved.values())
     del y
-    with _Operators() as operators:
+    return total
+
+
+def operators(model: torch.nn.Module, x: torch.Tensor) -> int:
+    """Operators of a step that are not views."""
+    with _Operators() as found:
         step(model, x)
-    peak = peak_bytes(lambda: step(model, x))
-    return {"saved_bytes": total, "peak_bytes": peak, "operators": operators.count}
+    return found.count
+
+
+def footprint(model: torch.nn.Module, x: torch.Tensor) -> dict[str, float]:
+    """Bytes saved for the backward, peak extra bytes of a step, operators."""
+    return {
+        "saved_bytes": saved_bytes(model, x),
+        "peak_bytes": peak_bytes(lambda: step(model, x)),
+        "operators": operators(model, x),
+    }

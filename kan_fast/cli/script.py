@@ -18,7 +18,7 @@ from pathlib import Path
 from kan_fast import zero_code
 
 USAGE = """usage: python -m kan_fast [-v] [--verify N] [--compare] (script.py | -m module) [...]
-   or: python -m kan_fast (demo | info | doctor | tune) ...
+   or: python -m kan_fast (demo | bench | info | doctor | tune) ...
 
   -v          say of every KAN layer what was decided
   --verify N  compare the first N calls of every layer with its own forward
