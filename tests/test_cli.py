@@ -114,13 +114,15 @@ def test_bench_writes_a_report_that_needs_nothing_else(tmp_path: Path, monkeypat
     monkeypatch.setattr(bench, "libraries", _few_libraries)
     assert main(["bench", "--quick", "--seconds", "0.001", "--out", str(tmp_path)]) == 0
     page = (tmp_path / "report.html").read_text()
-    assert page.count("<svg") == 3 and page.count("<table>") == 3
+    assert page.count("<svg") == 4 and page.count("<table>") == 3
     # nothing is fetched: every link is a place inside the page, or a name of a standard
     links = re.findall(r'(?:src|href)="([^"]*)"', page)
     assert all(link.startswith("#") for link in links)
     result = json.loads((tmp_path / "report.json").read_text())
     assert list(result["shapes"]) == ["1000 2-5-1 G5", "2601 2-10-1 G5"]
     markdown = (tmp_path / "report.md").read_text()
+    plots = re.findall(r"!\[.*\]\((.*)\)", markdown)
+    assert sorted(plots) == sorted(file.name for file in tmp_path.glob("*.svg"))
     why = "ValueError: only {}even{} widths"
     assert why.format("&lt;", "&gt;") in page and why.format("<", ">") in markdown
     for title, row in result["shapes"].items():

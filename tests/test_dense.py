@@ -312,3 +312,15 @@ def test_polynomials_are_those_of_numpy() -> None:
             expected = torch.from_numpy(series(t.numpy()))
             found = reference.chebyshev_basis(t, 9, d)[:, n]
             torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-8)
+
+
+def test_gaussians_far_away_are_zero_not_subnormal(isa) -> None:
+    # s^2 on both sides of where float32 becomes subnormal, 87.3, and where its square overflows
+    x = torch.cat([torch.linspace(85, 110, 500).sqrt(), torch.tensor([1e3, 1e25])])[:, None]
+    layer = (torch.zeros(1), torch.ones(1, 1, 1), 1.0)
+    y = gaussian_rbf_linear(x, *layer, backend="native")
+    smallest = torch.finfo(torch.float32).tiny
+    assert bool(((y == 0) | (y >= smallest)).all())
+    truth = torch.exp(-(x.double() ** 2))
+    # s^2 in float32 is off by half an eps of some hundred
+    assert bool(((y.double() - truth).abs() <= 2e-5 * truth + smallest).all())

@@ -12,6 +12,9 @@ from pathlib import Path
 import pytest
 from test_docs import HAVE, ROOT, blocks
 
+#: one process for all of them: they share an archive and a wheel, which take minutes to make
+pytestmark = pytest.mark.xdist_group("install")
+
 
 def run(*command: object, **environment: str) -> subprocess.CompletedProcess:
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CMAKE_ARGS")}

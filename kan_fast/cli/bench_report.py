@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import html
-import io
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from kan_fast.cli import bench_plots
 from kan_fast.version import __version__
 
 _STYLE = """
@@ -23,25 +23,6 @@ th:first-child, td:first-child { text-align: left; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .2rem 1.2rem; }
 dt { color: #59636e; } dd { margin: 0; }
 """
-#: in this order, colour and mark, as far as they were found: ours filled, theirs hollow
-_STYLES = {
-    "kan_fast": ("#1f6feb", "o"),
-    "accelerated": ("#54aeff", "o"),
-    "accelerated efficient-kan": ("#bf8700", "o"),
-    "accelerated pykan": ("#8250df", "o"),
-    "accelerated fast-kan": ("#2da44e", "o"),
-    "accelerated ChebyKAN": ("#bf3989", "o"),
-    "plain PyTorch": ("#54aeff", "s"),
-    "efficient-kan": ("#bf8700", "s"),
-    "pykan": ("#8250df", "s"),
-    "inkan": ("#cf222e", "s"),
-    "fast-kan": ("#2da44e", "s"),
-    "ChebyKAN": ("#bf3989", "s"),
-    "compiled mlp": ("#000000", "^"),
-    "compiled plain PyTorch": ("#54aeff", "^"),
-    "compiled efficient-kan": ("#bf8700", "^"),
-    "compiled fast-kan": ("#2da44e", "^"),
-}
 
 
 def print_row(row: dict[str, Any], mlp_widths: Sequence[int]) -> None:
@@ -75,100 +56,10 @@ def print_row(row: dict[str, Any], mlp_widths: Sequence[int]) -> None:
         console.print(f"{title} is left out: {why}")
 
 
-def _present(rows: Iterable[dict[str, Any]]) -> list[str]:
-    """Libraries of any row, in the order of the plots."""
-    found = {title for row in rows for title in row["step"]}
-    return [title for title in _STYLES if title in found]
-
-
-def _svg(figure: Any) -> str:
-    text = io.StringIO()
-    figure.savefig(text, format="svg")
-    # without the prologue of a file of its own
-    return text.getvalue()[text.getvalue().index("<svg") :]
-
-
-def _figure(columns: int, width: float, height: float) -> Any:
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    return pyplot.subplots(
-        1, columns, figsize=(width * columns, height), layout="constrained", squeeze=False
-    )
-
-
-def _marks(title: str) -> dict[str, Any]:
-    """Arguments of a plot."""
-    colour, mark = _STYLES[title]
-    ours = title.startswith(("kan_fast", "accelerated"))
-    return {"color": colour, "marker": mark, "label": title, "mfc": colour if ours else "none"}
-
-
-def _shapes_plot(rows: dict[str, dict[str, Any]]) -> str:
-    """A mark for every library, shape by shape."""
-    present = _present(rows.values())
-    figure, axes = _figure(1, 11, 4.6)
-    at = axes[0, 0]
-    for n, title in enumerate(present):
-        # side by side, that none hides another
-        shift = 0.7 * (n / max(1, len(present) - 1) - 0.5)
-        found = [(place + shift, row["step"]) for place, row in enumerate(rows.values())]
-        points = [(place, step[title]["over_mlp"]) for place, step in found if title in step]
-        at.plot([p for p, _ in points], [o["median"] for _, o in points], ls="", **_marks(title))
-    at.axhline(1, color="k", linewidth=1)
-    for edge in range(len(rows) + 1):
-        at.axvline(edge - 0.5, color="#d8dee4", linewidth=0.8)
-    at.set(yscale="log", xlim=(-0.5, len(rows) - 0.5))
-    at.set_xticks(range(len(rows)), list(rows), rotation=25, ha="right")
-    at.set_ylabel("step over the MLP's, lower is faster")
-    figure.legend(*at.get_legend_handles_labels(), fontsize="small", loc="outside right upper")
-    return _svg(figure)
-
-
-def _sweeps_plot(sweeps: dict[str, dict[str, dict[str, Any]]]) -> str:
-    figure, axes = _figure(len(sweeps), 2.8, 3.7)
-    for at, (question, points) in zip(axes[0], sweeps.items(), strict=True):
-        for title in _present(points.values()):
-            line = [(int(n), p["step"][title]) for n, p in points.items() if title in p["step"]]
-            over = [step["over_mlp"]["median"] for _, step in line]
-            at.plot([n for n, _ in line], over, ls="-", ms=3, **_marks(title))
-        floors = [p["floor"] for p in points.values()]
-        at.plot([int(n) for n in points], floors, "k:", label="floor: terms that are not zero")
-        at.axhline(1, color="k", linewidth=1)
-        at.set(xlabel=question, yscale="log")
-        if question != "spline_order":
-            at.set_xscale("log")
-        at.set_xticks([int(n) for n in points], list(points))
-        at.minorticks_off()
-    axes[0, 0].set_ylabel("step over the MLP's")
-    known = axes[0, 0].get_legend_handles_labels()
-    figure.legend(*known, fontsize="small", ncols=5, loc="outside lower center")
-    return _svg(figure)
-
-
-def _roofline_plot(rows: dict[str, dict[str, Any]]) -> str:
-    """What kernels do of useful work beside what the products of this machine could."""
-    figure, axes = _figure(1, 11, 3.8)
-    at = axes[0, 0]
-    places = range(len(rows))
-    for key, label, mark in (
-        ("gemm_gflops", "GEMM of that size", "k_"),
-        ("forward_gflops", "forward, useful work", "o"),
-        ("step_gflops", "step, useful work", "s"),
-    ):
-        at.plot(places, [row[key] for row in rows.values()], mark, label=label, markersize=9)
-    at.set_xticks(list(places), list(rows), rotation=25, ha="right")
-    at.set(ylabel="GFLOP/s", ylim=(0, None))
-    at.legend(fontsize="small")
-    return _svg(figure)
-
-
 def _tables(result: dict[str, Any]) -> dict[str, tuple[list[str], list[list[str]]]]:
     """Heads and cells of every table, by its title."""
     shapes = result["shapes"]
-    present = _present(shapes.values())
+    present = bench_plots.present(shapes.values())
     steps, memory = [], []
     for title, row in shapes.items():
         cells = [title, f"{row['step']['mlp']['milliseconds']:.2f} ms"]
@@ -206,7 +97,8 @@ _TEXT = {
     "steps": (
         "Training step over the MLP with as many parameters",
         "Forward, backward, gradients of the input and of every parameter. Libraries take turns, "
-        "in another order every round; medians of the ratios of a round, quartiles in brackets. "
+        "in another order every round, with their own data in the caches; medians of the ratios of "
+        "a round, quartiles in brackets. "
         "Below 1 the KAN is the faster network. fast-kan and ChebyKAN have grid_size + "
         "spline_order functions an input, so as many parameters.",
     ),
@@ -245,17 +137,25 @@ def _left_out(result: dict[str, Any]) -> list[str]:
     return [f"{title} ({', '.join(at)}): {why}" for (title, why), at in reasons.items()]
 
 
-def _html(result: dict[str, Any], sweeps: dict[str, Any]) -> str:
-    plots = {
-        "steps": _shapes_plot(result["shapes"]),
-        "sweeps": _sweeps_plot(sweeps),
-        "kernels": _roofline_plot(result["kernels"]),
+def _plots(result: dict[str, Any]) -> dict[str, str]:
+    """An SVG for every section that has one."""
+    prefix = "sweep "
+    found = {k.removeprefix(prefix): v for k, v in result.items() if k.startswith(prefix)}
+    return {
+        "steps": bench_plots.steps(result["shapes"]),
+        "sweeps": bench_plots.sweeps(found),
+        "memory": bench_plots.memory(result["shapes"]),
+        "kernels": bench_plots.roofline(result["kernels"]),
     }
+
+
+def _html(result: dict[str, Any], plots: dict[str, str]) -> str:
     tables = _tables(result)
     parts = []
     for key, (title, text) in _TEXT.items():
         parts.append(f"<h2>{html.escape(title)}</h2><p>{html.escape(text)}</p>")
-        parts.append(plots.get(key, ""))
+        # without the prologue of a file of its own
+        parts.append(plots[key][plots[key].index("<svg") :] if key in plots else "")
         if key in tables:
             head, rows = tables[key]
             lines = ["<tr>" + "".join(f"<th>{html.escape(c)}</th>" for c in head) + "</tr>"]
@@ -279,32 +179,38 @@ def _html(result: dict[str, Any], sweeps: dict[str, Any]) -> str:
     )
 
 
-def _markdown(result: dict[str, Any]) -> str:
+def _markdown(result: dict[str, Any], plots: Collection[str]) -> str:
     lines = [f"# kan_fast {__version__}: how fast on this machine", ""]
     lines += [f"- {key}: {value}" for key, value in _facts(result).items()]
-    for key, (head, rows) in _tables(result).items():
-        title, text = _TEXT[key]
-        lines += ["", f"## {title}", "", text, ""]
-        lines += ["| " + " | ".join(head) + " |", "| --- " + "| ---: " * (len(head) - 1) + "|"]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
+    tables = _tables(result)
+    for key, (title, text) in _TEXT.items():
+        lines += ["", f"## {title}", "", text]
+        if key in plots:
+            lines += ["", f"![{title}]({key}.svg)"]
+        if key in tables:
+            head, rows = tables[key]
+            lines += ["", "| " + " | ".join(head) + " |"]
+            lines += ["| --- " + "| ---: " * (len(head) - 1) + "|"]
+            lines += ["| " + " | ".join(row) + " |" for row in rows]
     if left_out := [f"- {line}" for line in _left_out(result)]:
         lines += ["", "## Left out", "", *left_out]
     return "\n".join(lines) + "\n"
 
 
 def write(result: dict[str, Any], folder: Path) -> list[Path]:
-    """Writes `report.html`, `report.md` and `report.json`; their paths.
+    """Writes `report.html`, `report.json`, and `report.md` with its plots; their paths.
 
     Args:
         result: "machine", "commit", "shapes", "sweep QUESTION" of every question and "kernels", as
             `kan_fast.cli.bench` makes them.
     """
-    sweeps = {k.removeprefix("sweep "): v for k, v in result.items() if k.startswith("sweep ")}
     folder.mkdir(parents=True, exist_ok=True)
+    plots = _plots(result)
     texts = {
-        "report.html": _html(result, sweeps),
-        "report.md": _markdown(result),
+        "report.html": _html(result, plots),
+        "report.md": _markdown(result, plots),
         "report.json": json.dumps(result, indent=1) + "\n",
+        **{f"{key}.svg": svg for key, svg in plots.items()},
     }
     for file, text in texts.items():
         (folder / file).write_text(text)

@@ -3,6 +3,10 @@
 
 #include <cstring>
 
+#if defined(__unix__)
+#include <unistd.h>
+#endif
+
 #include "kan_fast/args.h"
 #include "pack.h"
 #include "stage.h"
@@ -46,8 +50,20 @@ struct BlockSizes {
   int capacity;   // stage_capacity(row_block)
 };
 
-// L2 of current server cores is 512 KiB to 2 MiB; a task plans with part of the smallest
-constexpr int64_t kWeightBytes = 192 << 10;
+// A core's L2; 512 KiB, that of the smallest current server cores, where the system does not tell.
+inline int64_t level2_bytes() {
+  int64_t bytes = 0;
+#if defined(_SC_LEVEL2_CACHE_SIZE)
+  static const int64_t told = sysconf(_SC_LEVEL2_CACHE_SIZE);
+  bytes = told;
+#endif
+  constexpr int64_t kSmallest = 512 << 10;
+  return bytes < kSmallest ? kSmallest : bytes;
+}
+
+// Packed weights have three eighths of L2: the more inputs at a time, the longer the runs in which
+// the parameters are read. The rest is planned with for the smallest L2.
+inline int64_t weight_bytes() { return level2_bytes() / 8 * 3; }
 constexpr int64_t kRowBytes = 256 << 10;
 constexpr int64_t kStagedBytes = 192 << 10;
 constexpr int kMostOutputs = 512;
@@ -63,7 +79,7 @@ inline BlockSizes block_sizes(const LayerArgs<T>& layer, int64_t rows, int64_t o
   const int64_t row_of_weights =
       int64_t(table.num_basis + 1) * size.padded * sizeof(T) * weight_copies;
   size.in_block = static_cast<int>(
-      min64(inputs, clamp_int(static_cast<int>(kWeightBytes / row_of_weights), 1, kMostInputs)));
+      min64(inputs, clamp_int(static_cast<int>(weight_bytes() / row_of_weights), 1, kMostInputs)));
   // a bucket needs some 50 rows to pay for loading its weight rows and leaving its loop
   int rows_wanted = clamp_int(50 * (table.num_cells - 2 * table.order), 256, kMostRows);
   if (rows_of_outputs)

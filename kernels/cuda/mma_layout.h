@@ -73,8 +73,7 @@ KAN_HD_INLINE unsigned four_selectors(int pair, int start, int pairs) {
   int member[4];
 #pragma unroll
   for (int n = 0; n < 4; ++n) {
-    const int at = pair + n + pairs - start;
-    member[n] = start != kNoWindow && at >= 0 && at <= kOrder;
+    member[n] = start == kNoWindow ? 0 : sparse_choice(pair + n, start, kOrder, pairs).member;
   }
   if (is_half(kProduct))
     return sparse_selector_half(member[0], member[1]) | sparse_selector_half(member[2], member[3])
