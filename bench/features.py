@@ -225,10 +225,14 @@ def _wide(make: Make) -> tuple[nn.Module, Tensor]:
     return layer, x
 
 
+def _is_compiled(layer: nn.Module) -> bool:
+    return hasattr(layer, "_orig_mod")
+
+
 def operators(make: Make) -> str:
     layer, x = _wide(make)
     # what torch.compile made goes past torch's dispatcher
-    return "–" if hasattr(layer, "_orig_mod") else f"{timing.operators(layer, x)}"
+    return "–" if _is_compiled(layer) else f"{timing.operators(layer, x)}"
 
 
 def kept(make: Make) -> str:
@@ -237,6 +241,9 @@ def kept(make: Make) -> str:
 
 def peak(make: Make) -> str:
     layer, x = _wide(make)
+    # of whose memory the profiler sees a part
+    if _is_compiled(layer):
+        return "–"
     return f"{timing.peak_bytes(lambda: timing.step(layer, x)) / 2**20:.1f} MiB"
 
 

@@ -84,8 +84,37 @@ def where(result: dict) -> str:
     )
 
 
+#: columns of the front page's table
+FRONT = (
+    "accelerated efficient-kan",
+    "efficient-kan",
+    "compiled efficient-kan",
+    "fast-kan",
+    "inkan",
+    "pykan",
+)
+
+
+def report(result: dict) -> str:
+    """Of `kan-fast bench`: what the front page quotes, and the mean of kan_fast."""
+    head = ["rows, widths, grid", "MLP step", "kan_fast / MLP", *FRONT]
+    rows = []
+    for shape, row in result["shapes"].items():
+        step = row["step"]
+        ours = step["kan_fast"]["over_mlp"]
+        cells = [shape, f"{step['mlp']['milliseconds']:.2f} ms"]
+        cells.append(f"{ours['median']:.2f} ({ours['low']:.2f} to {ours['high']:.2f})")
+        for name in FRONT:
+            over = step[name]["over_mlp"]["median"] if name in step else None
+            cells.append("–" if over is None else f"{over:.2f}" if over < 10 else f"{over:.0f}")
+        rows.append(cells)
+    return _lines(head, rows)
+
+
 def markdown(result: dict) -> str:
     """The table that fits the kind of result."""
+    if "shapes" in result:
+        return report(result)
     kinds = {"case": cases, "layer": kernels, "floor_seconds": where, "over_mlp": suite}
     return next(table for key, table in kinds.items() if key in result["rows"][0])(result)
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import re
+import statistics
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+sys.path.append(str(ROOT / "bench"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs/howto").glob("*.md"))]
 #: the model that a reader of the front page already has
 HAVE = """
@@ -51,6 +54,16 @@ def test_commands_of_the_front_page_exist() -> None:
     text = "\n".join(page.read_text() for page in PAGES)
     for script in set(re.findall(r"python (?:-m kan_fast )?((?:bench|examples)/[\w/]+\.py)", text)):
         assert (ROOT / script).exists(), script
+
+
+def test_the_front_page_quotes_the_report() -> None:
+    import table
+
+    result = json.loads((ROOT / "bench/results/report/report.json").read_text())
+    page = (ROOT / "README.md").read_text()
+    assert table.markdown(result) in page
+    ours = [row["step"]["kan_fast"]["over_mlp"]["median"] for row in result["shapes"].values()]
+    assert f"geometric mean {statistics.geometric_mean(ours):.2f}" in page
 
 
 @pytest.mark.skipif(importlib.util.find_spec("pdoc") is None, reason="pdoc is not installed")

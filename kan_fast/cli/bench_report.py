@@ -72,7 +72,8 @@ def _tables(result: dict[str, Any]) -> dict[str, tuple[list[str], list[list[str]
                 continue
             over = found["over_mlp"]
             cells.append(f"{over['median']:.2f} ({over['low']:.2f} to {over['high']:.2f})")
-            peaks.append(f"{row['peak_bytes'][library] / 2**20:.2f}")
+            peak = row["peak_bytes"].get(library)
+            peaks.append("–" if peak is None else f"{peak / 2**20:.2f}")
         steps.append(cells)
         memory.append([*peaks, f"{row['error']:.1e}"])
     kernels = [
@@ -109,8 +110,8 @@ _TEXT = {
     ),
     "memory": (
         "Memory and accuracy",
-        "The most that a step allocates, in MiB, and kan_fast's largest error against float64 over "
-        "the largest output.",
+        "The most that a step allocates, in MiB, as torch's profiler sees it (of compiled models "
+        "it sees a part), and kan_fast's largest error against float64 over the largest output.",
     ),
     "kernels": (
         "Kernels and their floor",

@@ -165,8 +165,9 @@ KAN_INLINE typename Vec<float, kBytes>::V exp2_polynomial(typename Vec<float, kB
 
 // 2^x for float lanes, x <= 0, within 2 ulp: x = n + f with |f| <= 1/2, and the polynomial of
 // degree 6 through the Chebyshev points of that interval. No reduction by parts of ln 2 and no
-// clamp above: half the instructions of exp. NaN stays NaN. Below 2^-126 it is zero: subnormal
-// numbers would take a hundred cycles in every product that meets one.
+// clamp above: half the instructions of exp. NaN stays NaN. Below 2^-100 it is zero: subnormal
+// numbers, and products that become some, would take a hundred cycles each.
+constexpr float kLeastExponent = -100.0f;
 template <int kBytes>
 KAN_INLINE typename Vec<float, kBytes>::V vector_exp2_of_negative(
     typename Vec<float, kBytes>::V x) {
@@ -175,12 +176,12 @@ KAN_INLINE typename Vec<float, kBytes>::V vector_exp2_of_negative(
 #if defined(__AVX512F__)
   if constexpr (kBytes == 64) {
     const __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(-126.0f), _CMP_NLT_UQ);
+    const __mmask16 normal = _mm512_cmp_ps_mask(x, _mm512_set1_ps(kLeastExponent), _CMP_NLT_UQ);
     return _mm512_maskz_scalef_ps(normal, exp2_polynomial<kBytes>(x - n), n);
   }
 #endif
-  const auto tiny = x < -126.0f;
-  x = tiny ? X::set(-126.0f) : x;
+  const auto tiny = x < kLeastExponent;
+  x = tiny ? X::set(kLeastExponent) : x;
   // adding 1.5 * 2^23 rounds to an integer in the low bits
   const V magic = X::set(12582912.0f);
   const V shifted = x + magic;
