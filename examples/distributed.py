@@ -8,6 +8,8 @@ grid update inside `kan_fast.shared_grids()` sees the rows of all, so that all h
 
 from __future__ import annotations
 
+import argparse
+import gc
 import os
 
 import common
@@ -16,6 +18,30 @@ import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 import kan_fast
+
+
+def train(model: kan_fast.KAN, args: argparse.Namespace, steps: int) -> list[float]:
+    """The mean squared error over all rows, step by step."""
+    rank, world = dist.get_rank(), dist.get_world_size()
+    device = model.layers[0].grid.device
+    parallel = DistributedDataParallel(model)
+    torch.manual_seed(args.seed + 1 + rank)
+    x = torch.rand(2000 // world, 2, device=device) * 2 - 1
+    y = torch.exp(torch.sin(torch.pi * x[:, 0]) + x[:, 1] ** 2)
+    optimizer = torch.optim.Adam(parallel.parameters(), lr=2e-2)
+    curve = []
+    for step in range(steps):
+        if step == steps // 4:
+            with kan_fast.shared_grids(), torch.no_grad():
+                model(x, update_grid=True)
+        optimizer.zero_grad()
+        loss = (parallel(x)[:, 0] - y).square().mean()
+        loss.backward()
+        optimizer.step()
+        total = loss.detach().clone()
+        dist.all_reduce(total)
+        curve.append(total.item() / world)
+    return curve
 
 
 def main() -> None:
@@ -27,25 +53,8 @@ def main() -> None:
     rank, world = dist.get_rank(), dist.get_world_size()
 
     model = kan_fast.KAN([2, 5, 1], grid_size=5).to(device)  # one seed: the same everywhere
-    parallel = DistributedDataParallel(model)
-    torch.manual_seed(args.seed + 1 + rank)
-    x = torch.rand(2000 // world, 2, device=device) * 2 - 1
-    y = torch.exp(torch.sin(torch.pi * x[:, 0]) + x[:, 1] ** 2)
-    optimizer = torch.optim.Adam(parallel.parameters(), lr=2e-2)
     steps = 20 if args.quick else 500
-    curve = []
-    for step in range(steps):
-        if step == steps // 4:
-            with kan_fast.shared_grids(), torch.no_grad():
-                model(x, update_grid=True)
-        optimizer.zero_grad()
-        loss = (parallel(x)[:, 0] - y).square().mean()
-        loss.backward()
-        optimizer.step()
-        # the mean over all rows, for the curve
-        total = loss.detach().clone()
-        dist.all_reduce(total)
-        curve.append(total.item() / world)
+    curve = train(model, args, steps)
 
     # every process must have ended with the same numbers
     for tensor in model.state_dict().values():
@@ -60,9 +69,10 @@ def main() -> None:
         axes[0, 0].set(xlabel="step", ylabel="mean squared error over all rows")
         axes[0, 0].legend()
         common.save(figure, args, "distributed")
-    # nobody leaves while another still talks, and DDP lets go of the group before it ends
+    # nobody leaves while another still talks, and DDP, which is part of a cycle, lets go of the
+    # group before it ends
     dist.barrier()
-    del parallel
+    gc.collect()
     dist.destroy_process_group()
 
 
