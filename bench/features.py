@@ -24,6 +24,7 @@ from typing import Any
 
 import machine_info
 import peers
+import table
 import timing
 import torch
 from torch import Tensor, nn
@@ -316,11 +317,9 @@ def check(make: Make, only: str = "") -> dict[str, dict[str, str]]:
 
 def markdown(cells: dict[str, dict[str, dict[str, str]]]) -> str:
     """The table: a row for each question, a column for each library."""
-    lines = ["| | " + " | ".join(cells) + " |", "| --- " * (len(cells) + 1) + "|"]
-    for question in next(iter(cells.values())):
-        row = " | ".join(column[question]["cell"] for column in cells.values())
-        lines.append(f"| {question} | {row} |")
-    return "\n".join(lines)
+    questions = next(iter(cells.values()))
+    rows = [[q, *(column[q]["cell"] for column in cells.values())] for q in questions]
+    return table.lines(["", *cells], rows)
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ import json
 import sys
 from pathlib import Path
 
+from kan_fast.cli import timing
+
 
 def _spread(ratio: dict[str, float] | None) -> str:
     if ratio is None:
@@ -13,7 +15,8 @@ def _spread(ratio: dict[str, float] | None) -> str:
     return f"{ratio['median']:.3g} ({ratio['low']:.3g} to {ratio['high']:.3g})"
 
 
-def _lines(head: list[str], rows: list[list[str]]) -> str:
+def lines(head: list[str], rows: list[list[str]]) -> str:
+    """A Markdown table."""
     cells = [head, ["---"] * len(head), *rows]
     return "\n".join("| " + " | ".join(row) + " |" for row in cells)
 
@@ -23,7 +26,7 @@ def suite(result: dict) -> str:
     names = list(dict.fromkeys(n for row in result["rows"] for n in row["over_mlp"]))
     measure = result.get("measure", "step")
     head = ["rows, widths, grid", f"MLP {measure}", *[f"{n} / MLP" for n in names]]
-    return _lines(
+    return lines(
         head,
         [
             [
@@ -42,7 +45,7 @@ def cases(result: dict) -> str:
     for row in result["rows"]:
         rows.append([row["case"], row["base"], f"{row['base_seconds'] * 1e3:.3g} ms", "1"])
         rows += [["", n, "", _spread(r)] for n, r in row["over_base"].items()]
-    return _lines(["case", "entrant", "time", "over the first"], rows)
+    return lines(["case", "entrant", "time", "over the first"], rows)
 
 
 def kernels(result: dict) -> str:
@@ -58,7 +61,7 @@ def kernels(result: dict) -> str:
             cells += [f"{r['seconds'] * 1e3:.3f}", f"{r['gflops']:.0f}"]
             cells += [f"{r['gemm_gflops']:.0f}", f"{r['over_floor']:.2f}"]
         rows.append(cells)
-    return _lines(head, rows)
+    return lines(head, rows)
 
 
 def where(result: dict) -> str:
@@ -71,7 +74,7 @@ def where(result: dict) -> str:
         "step / floor",
         "kernels / floor",
     ]
-    return _lines(
+    return lines(
         head,
         [
             [
@@ -96,19 +99,18 @@ FRONT = (
 
 
 def report(result: dict) -> str:
-    """Of `kan-fast bench`: what the front page quotes, and the mean of kan_fast."""
+    """Shapes of `kan-fast bench`: what the front page quotes."""
     head = ["rows, widths, grid", "MLP step", "kan_fast / MLP", *FRONT]
     rows = []
     for shape, row in result["shapes"].items():
         step = row["step"]
-        ours = step["kan_fast"]["over_mlp"]
         cells = [shape, f"{step['mlp']['milliseconds']:.2f} ms"]
-        cells.append(f"{ours['median']:.2f} ({ours['low']:.2f} to {ours['high']:.2f})")
+        cells.append(timing.spread(step["kan_fast"]["over_mlp"]))
         for name in FRONT:
             over = step[name]["over_mlp"]["median"] if name in step else None
             cells.append("–" if over is None else f"{over:.2f}" if over < 10 else f"{over:.0f}")
         rows.append(cells)
-    return _lines(head, rows)
+    return lines(head, rows)
 
 
 def markdown(result: dict) -> str:

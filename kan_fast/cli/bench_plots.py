@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 #: in this order, colour and mark, as far as they were found: ours filled, theirs hollow
@@ -30,8 +30,11 @@ _STYLES = {
 
 def present(rows: Iterable[dict[str, Any]]) -> list[str]:
     """Libraries of any row beside the MLP, in the order of the plots."""
-    found = {title for row in rows for title in row["step"]} - {"mlp"}
-    return [title for title in _STYLES if title in found]
+    return _ordered({title for row in rows for title in row["step"]} - {"mlp"})
+
+
+def _ordered(titles: Collection[str]) -> list[str]:
+    return [title for title in _STYLES if title in titles]
 
 
 def _svg(figure: Any) -> str:
@@ -88,8 +91,7 @@ def memory(rows: dict[str, dict[str, Any]]) -> str:
 
 def _by_shape(values: dict[str, dict[str, float]], label: str, one: bool = False) -> str:
     """A mark for every library, shape by shape, and where `one` a line at 1."""
-    known = {title for row in values.values() for title in row}
-    titles = [title for title in _STYLES if title in known]
+    titles = _ordered({title for row in values.values() for title in row})
     figure, axes = _figure(1, 11, 4.6)
     at = axes[0, 0]
     for n, title in enumerate(titles):

@@ -8,7 +8,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
-from kan_fast.cli import bench_plots
+from kan_fast.cli import bench_plots, timing
 from kan_fast.version import __version__
 
 _STYLE = """
@@ -70,8 +70,7 @@ def _tables(result: dict[str, Any]) -> dict[str, tuple[list[str], list[list[str]
                 cells.append("–")
                 peaks.append("–")
                 continue
-            over = found["over_mlp"]
-            cells.append(f"{over['median']:.2f} ({over['low']:.2f} to {over['high']:.2f})")
+            cells.append(timing.spread(found["over_mlp"]))
             peak = row["peak_bytes"].get(library)
             peaks.append("–" if peak is None else f"{peak / 2**20:.2f}")
         steps.append(cells)

@@ -72,6 +72,11 @@ def ratio(times: list[float], base: list[float]) -> dict[str, float]:
     return {"median": median, "low": low, "high": high}
 
 
+def spread(ratio: dict[str, float]) -> str:
+    """A `ratio` to read: median (quartiles)."""
+    return f"{ratio['median']:.2f} ({ratio['low']:.2f} to {ratio['high']:.2f})"
+
+
 def peak_bytes(run: Callable[[], object]) -> int:
     """The most that a run has allocated at a time, beside what was there."""
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:

@@ -52,13 +52,13 @@ struct BlockSizes {
 
 // A core's L2; 512 KiB, that of the smallest current server cores, where the system does not tell.
 inline int64_t level2_bytes() {
-  int64_t bytes = 0;
+  constexpr int64_t kSmallest = 512 << 10;
 #if defined(_SC_LEVEL2_CACHE_SIZE)
   static const int64_t told = sysconf(_SC_LEVEL2_CACHE_SIZE);
-  bytes = told;
+  return told > kSmallest ? told : kSmallest;
+#else
+  return kSmallest;
 #endif
-  constexpr int64_t kSmallest = 512 << 10;
-  return bytes < kSmallest ? kSmallest : bytes;
 }
 
 // Packed weights have three eighths of L2: the more inputs at a time, the longer the runs in which

@@ -163,11 +163,13 @@ KAN_INLINE typename Vec<float, kBytes>::V exp2_polynomial(typename Vec<float, kB
   return p * f + 1.0f;
 }
 
+// 2^x of less is zero: subnormal numbers, and products that become some, would take a hundred
+// cycles each.
+constexpr float kLeastExponent = -100.0f;
+
 // 2^x for float lanes, x <= 0, within 2 ulp: x = n + f with |f| <= 1/2, and the polynomial of
 // degree 6 through the Chebyshev points of that interval. No reduction by parts of ln 2 and no
-// clamp above: half the instructions of exp. NaN stays NaN. Below 2^-100 it is zero: subnormal
-// numbers, and products that become some, would take a hundred cycles each.
-constexpr float kLeastExponent = -100.0f;
+// clamp above: half the instructions of exp. NaN stays NaN.
 template <int kBytes>
 KAN_INLINE typename Vec<float, kBytes>::V vector_exp2_of_negative(
     typename Vec<float, kBytes>::V x) {
@@ -180,14 +182,13 @@ KAN_INLINE typename Vec<float, kBytes>::V vector_exp2_of_negative(
     return _mm512_maskz_scalef_ps(normal, exp2_polynomial<kBytes>(x - n), n);
   }
 #endif
-  const auto tiny = x < kLeastExponent;
-  x = tiny ? X::set(kLeastExponent) : x;
   // adding 1.5 * 2^23 rounds to an integer in the low bits
   const V magic = X::set(12582912.0f);
   const V shifted = x + magic;
   typename X::I bits = reinterpret_cast<typename X::I>(shifted) << 23;
-  const V power = reinterpret_cast<V>(bits + (127 << 23));
-  return exp2_polynomial<kBytes>(x - (shifted - magic)) * (tiny ? V{} : power);
+  const V value =
+      exp2_polynomial<kBytes>(x - (shifted - magic)) * reinterpret_cast<V>(bits + (127 << 23));
+  return x < kLeastExponent ? V{} : value;
 }
 
 // exp(x) for double lanes, within 2 ulp: the same with the Taylor polynomial of degree 13, whose
