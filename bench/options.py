@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -45,6 +46,15 @@ def selected(cases: Mapping[str, T], only: str | None) -> Iterator[tuple[str, T]
 
 
 def save(args: argparse.Namespace, result: dict) -> None:
-    """Writes the figures where `--json` says."""
+    """Writes the figures where `--json` says; a kill leaves the old ones or the new ones."""
     if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        partial = args.json.with_name(f".{args.json.name}.partial")
+        partial.write_text(json.dumps(result, indent=1) + "\n")
+        os.replace(partial, args.json)
+
+
+def saved(args: argparse.Namespace) -> dict | None:
+    """What an earlier process of the same run has saved, if there was one."""
+    if args.json and args.json.exists():
+        return json.loads(args.json.read_text())
+    return None

@@ -1,0 +1,130 @@
+"""Compiles the Triton kernels that later parts will launch, on all cores and without the GPU.
+
+    python -m gpu_suite.warm --facts FILE --logs FOLDER core|tests|bench...
+
+Triton keeps what it compiles on disk, under a key of the kernel's source, the types, alignments and
+constants of a launch, the options and the compiler. So the launches themselves are made, in
+processes that see no GPU: a stand-in for Triton's driver names the architecture, and a hook of
+Triton's notes what would be compiled and compiles nothing (`collect`). Duplicates are dropped, and
+what is left is compiled by `JITFunction.preload`, whose keys are those of a launch
+(tests/test_gpu_suite_warm.py holds them side by side).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from gpu_suite import collect, parts
+
+_INDEX = struct.Struct("i")
+
+
+def launches(kinds: Sequence[str], facts: Path, logs: Path) -> Iterator[dict]:
+    """What collecting processes have noted, without duplicates, the slowest to compile first."""
+    logs.mkdir(parents=True, exist_ok=True)
+    environment = {
+        **os.environ, "CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "0", "CC": "true",
+        "KAN_FAST_ALLOW_REFERENCE": "1", "KAN_FAST_SUITE_REHEARSAL": "1",
+        collect.FACTS: str(facts),
+    }  # fmt: skip
+    environment.pop("KAN_FAST_CUDA_EMULATE", None)
+    jobs, running = [], []
+    for kind in kinds:
+        shares = parts.processes() if kind == "tests" else 1
+        jobs += [(kind, n, shares) for n in range(shares)]
+    for kind, n, shares in jobs:
+        found, log = logs / f"{kind}.{n}.launches", logs / f"{kind}.{n}.log"
+        found.unlink(missing_ok=True)
+        command = collect.command(kind, n, shares)
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                command, env={**environment, collect.FILE: str(found)}, stdout=file, stderr=file
+            )
+        running.append((kind, n, found, process))
+    unique: dict[str, dict] = {}
+    for kind, n, found, process in running:
+        code = process.wait()
+        lines = found.read_text().splitlines() if found.exists() else []
+        print(f"{kind} {n}: {len(lines)} launches noted, exit code {code}", flush=True)
+        for line in lines:
+            unique.setdefault(line, json.loads(line))
+    # products take the compiler longest
+    yield from sorted(unique.values(), key=lambda job: "contract" not in job["kernel"])
+
+
+def compile_all(jobs: list[dict], facts: Path, processes: int) -> tuple[int, int]:
+    """How many were compiled, and how many were not."""
+    os.environ.update({"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "0"})
+    collect.pretend(json.loads(facts.read_text()))
+    kernels = collect.kernels()
+    queue, feed = os.pipe()  # an index is one read, so no lock can be held by one that dies
+    done, report = os.pipe()
+    workers = []
+    for _ in range(min(processes, len(jobs))):
+        pid = os.fork()
+        if pid == 0:
+            os.close(feed)
+            _compile_from(queue, report, jobs, kernels)
+        workers.append(pid)
+    os.close(report)
+    for index in range(len(jobs)):
+        os.write(feed, _INDEX.pack(index))
+    os.close(feed)
+    compiled = 0
+    with open(done, "rb") as reports:
+        while reports.read(1):
+            compiled += 1
+    for pid in workers:
+        os.waitpid(pid, 0)
+    return compiled, len(jobs) - compiled
+
+
+def _compile_from(queue: int, report: int, jobs: list[dict], kernels: dict) -> None:
+    """A worker: compiles what it takes from the queue, until that is closed."""
+    code = 1
+    try:
+        while len(data := os.read(queue, _INDEX.size)) == _INDEX.size:
+            job = jobs[_INDEX.unpack(data)[0]]
+            began = time.monotonic()
+            try:
+                kernels[job["kernel"]].preload(job["launch"])
+            except Exception as error:
+                print(f"{job['kernel']}: {type(error).__name__}: {error}", flush=True)
+            else:
+                os.write(report, b".")
+                print(f"{job['kernel']} {time.monotonic() - began:.1f} s", flush=True)
+        code = 0
+    finally:
+        os._exit(code)
+
+
+def main() -> int:
+    """See above."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--facts", type=Path, required=True)
+    parser.add_argument("--logs", type=Path, required=True)
+    parser.add_argument("--processes", type=int, default=parts.processes())
+    parser.add_argument("--most", type=int, help="compile so many of them")
+    parser.add_argument("kinds", nargs="+", choices=collect.KINDS)
+    args = parser.parse_args()
+    began = time.monotonic()
+    jobs = list(launches(args.kinds, args.facts, args.logs))[: args.most]
+    collected = time.monotonic() - began
+    compiled, failed = compile_all(jobs, args.facts, args.processes)
+    print(
+        f"{compiled} Triton kernels compiled, {failed} not; collected in {collected:.0f} s, "
+        f"compiled in {time.monotonic() - began - collected:.0f} s"
+    )
+    return int(failed > 0 or not jobs)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
