@@ -6,6 +6,7 @@ No extension is needed. Where there is no GPU the same cases run in Triton's int
 from __future__ import annotations
 
 import contextlib
+import warnings
 
 import pytest
 import torch
@@ -13,7 +14,7 @@ from cases import Case, make_case
 from judge import compare, compare_contractions, contraction_doubts
 
 import kan_fast
-from kan_fast import machine
+from kan_fast import functional, machine
 from kan_fast.backends import triton
 from kan_fast.functional import plan_for
 from kan_fast.testing import BF16_EPS, GRADIENT_FACTOR, TF32_EPS, assert_within_tolerance
@@ -42,6 +43,19 @@ def test_the_planner_takes_triton() -> None:
         x, layer.grid, layer.spline_weight, layer.spline_scaler, layer.base_weight,
         spline_order=layer.spline_order, backend=backend,
     )  # fmt: skip
+
+
+def test_without_the_extension_a_gpu_still_has_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    none = machine.Machine(extension=None, extension_error="not built", triton="3.6.0")
+    monkeypatch.setattr(machine, "facts", lambda: none)
+    functional._say_once_if_slow.cache_clear()
+    arguments = ("float32", 3, None, "auto")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        plan = functional._plan.__wrapped__("cuda", *arguments, (9, 0))
+        assert plan.backend == "triton" and not said
+        functional._plan.__wrapped__("cpu", *arguments, None)
+    assert "no native kernels" in str(said[0].message)
 
 
 @pytest.mark.parametrize(

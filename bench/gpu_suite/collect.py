@@ -29,7 +29,8 @@ def command(kind: str, share: int, shares: int) -> list[str]:
         return [sys.executable, "-m", "gpu_suite.collect", kind]
     return [
         sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "-p", "no:xdist", "-p",
-        "no:cacheprovider", "-p", "gpu_suite.collect", "--tb=line", f"--shard={share}/{shares}",
+        "no:cacheprovider", "-p", "gpu_suite.collect", "-W", "ignore:kan_fast:RuntimeWarning",
+        "--tb=line", f"--shard={share}/{shares}",
         *files, *(["-k", "not cuda"] if kind == "tests" else []),
     ]  # fmt: skip
 

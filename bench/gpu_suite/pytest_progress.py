@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from gpu_suite import progress
 
 _units = progress.Progress()
