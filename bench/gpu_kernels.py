@@ -147,6 +147,8 @@ def main(args: argparse.Namespace, info: dict, layers: list[Shape]) -> int:
     def add(layer: Shape, name: str) -> None:
         result["rows"].append(row_of(layer, name, args.seconds, ceilings))
         _say(result["rows"][-1])
+        if result["rows"][-1]["failed"]:
+            raise RuntimeError(str(result["rows"][-1]["failed"]))
 
     rows = {"ceilings": measure_ceilings}
     for layer in layers:

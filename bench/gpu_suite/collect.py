@@ -69,6 +69,40 @@ def kernels() -> dict[str, Any]:
     return {n: k for n, k in vars(jit()).items() if isinstance(k, JITFunction)}
 
 
+def as_line(kernel: str, launch: dict[str, Any]) -> str:
+    """What Triton's hook says of a launch. Triton's own words for it
+    (`JITFunction.preload`) take a string that is the name of a dtype for that dtype."""
+    (attributes,) = launch["configs"]
+    return json.dumps(
+        {
+            "kernel": kernel,
+            "signature": launch["signature"],
+            "constants": list(launch["constants"].items()),
+            "attributes": list(attributes.items()),
+            "options": json.loads(launch["specialization_data"])["options"],
+        },
+        default=lambda dtype: {"dtype": str(dtype)},
+    )
+
+
+def compile_line(line: str, known: dict[str, Any]) -> Any:
+    """Compiles what a launch would, under the same key of Triton's cache."""
+    import triton
+    import triton.language as tl
+    from triton.compiler import ASTSource
+    from triton.runtime.driver import driver
+
+    job = json.loads(line, object_hook=lambda d: tl.dtype(d["dtype"]) if "dtype" in d else d)
+    source = ASTSource(
+        fn=known[job["kernel"]],
+        signature=job["signature"],
+        constexprs={tuple(path): value for path, value in job["constants"]},
+        attrs={tuple(path): value for path, value in job["attributes"]},
+    )
+    options = {k: tuple(v) if isinstance(v, list) else v for k, v in job["options"].items()}
+    return triton.compile(source, target=driver.active.get_current_target(), options=options)
+
+
 def note(facts: dict[str, Any], file: Path) -> None:
     """From now on every launch is noted in a file and not made."""
     import torch
@@ -83,7 +117,7 @@ def note(facts: dict[str, Any], file: Path) -> None:
     noted: set[str] = set()
 
     def hook(*, fn: Any, compile: dict[str, Any], **_: Any) -> bool:
-        line = json.dumps({"kernel": fn.name, "launch": compile["specialization_data"]})
+        line = as_line(fn.name, compile)
         if line not in noted:
             noted.add(line)
             with file.open("a") as to:

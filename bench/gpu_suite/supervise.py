@@ -69,6 +69,9 @@ class Share:
         if code is not None:
             if code in ENDED and begun is None:
                 return False
+            if code == self.args.final != 0:
+                self.trouble = f"exit code {code}; {last_line(self.log)}"
+                return False
             lost = code == LOST
             words = "its CUDA context is lost" if lost else processes.how_it_ended(code)
             return self._again(begun, "FAIL", words, counts=1 if begun or lost else 3)
@@ -124,6 +127,7 @@ def main() -> int:
     parser.add_argument("--shares", type=int, default=1)
     parser.add_argument("--each", type=float, default=60.0)
     parser.add_argument("--restarts", type=int, default=8)
+    parser.add_argument("--final", type=int, default=0, help="an exit code that is a verdict")
     parser.add_argument("--tell", default="", help="verdicts to tell beside FAIL and TIMEOUT")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     args = parser.parse_args()

@@ -6,8 +6,8 @@ Triton keeps what it compiles on disk, under a key of the kernel's source, the t
 constants of a launch, the options and the compiler. So the launches themselves are made, in
 processes that see no GPU: a stand-in for Triton's driver names the architecture, and a hook of
 Triton's notes what would be compiled and compiles nothing (`collect`). Duplicates are dropped, and
-what is left is compiled by `JITFunction.preload`, whose keys are those of a launch
-(tests/test_gpu_suite_warm.py holds them side by side).
+what is left is compiled under the keys of the launches (tests/test_gpu_suite_warm.py holds them
+side by side).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from gpu_suite import collect, parts
@@ -27,7 +27,7 @@ from gpu_suite import collect, parts
 _INDEX = struct.Struct("i")
 
 
-def launches(kinds: Sequence[str], facts: Path, logs: Path) -> Iterator[dict]:
+def launches(kinds: Sequence[str], facts: Path, logs: Path) -> list[str]:
     """What collecting processes have noted, without duplicates, the slowest to compile first."""
     logs.mkdir(parents=True, exist_ok=True)
     environment = {
@@ -49,18 +49,17 @@ def launches(kinds: Sequence[str], facts: Path, logs: Path) -> Iterator[dict]:
                 command, env={**environment, collect.FILE: str(found)}, stdout=file, stderr=file
             )
         running.append((kind, n, found, process))
-    unique: dict[str, dict] = {}
+    unique: dict[str, None] = {}
     for kind, n, found, process in running:
         code = process.wait()
         lines = found.read_text().splitlines() if found.exists() else []
         print(f"{kind} {n}: {len(lines)} launches noted, exit code {code}", flush=True)
-        for line in lines:
-            unique.setdefault(line, json.loads(line))
+        unique |= dict.fromkeys(lines)
     # products take the compiler longest
-    yield from sorted(unique.values(), key=lambda job: "contract" not in job["kernel"])
+    return sorted(unique, key=lambda line: '"kernel": "contract' not in line)
 
 
-def compile_all(jobs: list[dict], facts: Path, processes: int) -> tuple[int, int]:
+def compile_all(jobs: list[str], facts: Path, processes: int) -> tuple[int, int]:
     """How many were compiled, and how many were not."""
     os.environ.update({"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "0"})
     collect.pretend(json.loads(facts.read_text()))
@@ -87,7 +86,7 @@ def compile_all(jobs: list[dict], facts: Path, processes: int) -> tuple[int, int
     return compiled, len(jobs) - compiled
 
 
-def _compile_from(queue: int, report: int, jobs: list[dict], kernels: dict) -> None:
+def _compile_from(queue: int, report: int, jobs: list[str], kernels: dict) -> None:
     """A worker: compiles what it takes from the queue, until that is closed."""
     code = 1
     try:
@@ -95,12 +94,12 @@ def _compile_from(queue: int, report: int, jobs: list[dict], kernels: dict) -> N
             job = jobs[_INDEX.unpack(data)[0]]
             began = time.monotonic()
             try:
-                kernels[job["kernel"]].preload(job["launch"])
+                name = collect.compile_line(job, kernels).metadata.name
             except Exception as error:
-                print(f"{job['kernel']}: {type(error).__name__}: {error}", flush=True)
+                print(f"{type(error).__name__}: {error} in {job}", flush=True)
             else:
                 os.write(report, b".")
-                print(f"{job['kernel']} {time.monotonic() - began:.1f} s", flush=True)
+                print(f"{name} {time.monotonic() - began:.1f} s", flush=True)
         code = 0
     finally:
         os._exit(code)
@@ -116,7 +115,7 @@ def main() -> int:
     parser.add_argument("kinds", nargs="+", choices=collect.KINDS)
     args = parser.parse_args()
     began = time.monotonic()
-    jobs = list(launches(args.kinds, args.facts, args.logs))[: args.most]
+    jobs = launches(args.kinds, args.facts, args.logs)[: args.most]
     collected = time.monotonic() - began
     compiled, failed = compile_all(jobs, args.facts, args.processes)
     print(
