@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 import machine_info
 import torch
+from gpu_suite import results
 
 T = TypeVar("T")
 
@@ -48,9 +48,7 @@ def selected(cases: Mapping[str, T], only: str | None) -> Iterator[tuple[str, T]
 def save(args: argparse.Namespace, result: dict) -> None:
     """Writes the figures where `--json` says; a kill leaves the old ones or the new ones."""
     if args.json:
-        partial = args.json.with_name(f".{args.json.name}.partial")
-        partial.write_text(json.dumps(result, indent=1) + "\n")
-        os.replace(partial, args.json)
+        results.write_whole(args.json, json.dumps(result, indent=1) + "\n")
 
 
 def saved(args: argparse.Namespace) -> dict | None:

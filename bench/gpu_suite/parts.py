@@ -109,9 +109,9 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
     found = [
         Part("facts", ("{python}", "-m", "gpu_suite.facts", "{work}/facts.json"), at(12, 10), ()),
         Part(
-            "compile core",
+            "compile-core",
             ("{python}", "-m", "gpu_suite.warm", "--facts", "{work}/facts.json", "--logs",
-             "{work}/logs/compile core", "core"),
+             "{work}/logs/compile-core", "core"),
             at(25, 20), environment=one_thread,
         ),
         # the default path, which is Triton's and needs no extension
@@ -135,9 +135,9 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
     if not quick:
         found.append(
             Part(
-                "compile tests",
+                "compile-tests",
                 ("{python}", "-m", "gpu_suite.warm", "--facts", "{work}/facts.json", "--logs",
-                 "{work}/logs/compile tests", "tests", "bench"),
+                 "{work}/logs/compile-tests", "tests", "bench"),
                 45, environment=one_thread,
             )
         )  # fmt: skip

@@ -70,9 +70,21 @@ class Verdicts:
                 new = file.read()
             whole = new[: new.rfind(b"\n") + 1]
             self._shown += len(whole)
-            # a reader of stdout that has gone away must not end the suite
-            sys.stdout.write(whole.decode(errors="replace"))
-            sys.stdout.flush()
+            try:
+                sys.stdout.write(whole.decode(errors="replace"))
+                sys.stdout.flush()
+            except OSError:  # a reader that has gone away must not end the suite
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def write_whole(path: Path, text: str) -> None:
+    """The file with this text; a kill leaves the old one or the new one."""
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, path)
 
 
 def _cut(path: Path, most: int) -> bytes:
