@@ -66,18 +66,18 @@ def _pytest(*arguments: str) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _tests(quick: bool, rehearse: bool) -> tuple[str, ...]:
-    files = [
-        "tests/test_gpu.py", "tests/test_device_kernels.py", "tests/test_triton.py",
-        "tests/test_cuda.py", *(() if quick else ("tests/test_triton_backend.py",)),
-    ]  # fmt: skip
+def _tests(kind: str, quick: bool, rehearse: bool) -> tuple[str, ...]:
+    files: tuple[str, ...] = ("tests/test_cuda.py",)
+    if kind == "tests":
+        files = ("tests/test_gpu.py", "tests/test_device_kernels.py", "tests/test_triton.py")
+        files += () if quick else ("tests/test_triton_backend.py",)
     # it asserts what an installation for all architectures has; here is one
     chosen = "not every_architecture"
     if rehearse:
         chosen += " and (7x2x5x5 or 131x3x1x5 or graph or networks_in_one_launch)"
     elif quick:
         chosen += " and (shapes or precision or half or repeats or networks or gpu)"
-    return (*files, "-k", chosen)
+    return _pytest("--shard={share}", *files, "-k", chosen)
 
 
 def _sanitized(tool: str, limit: float) -> Part:
@@ -90,7 +90,7 @@ def _sanitized(tool: str, limit: float) -> Part:
             "compute-sanitizer", "--tool", tool, "--report-api-errors", "no", "--error-exitcode",
             "9", *_pytest("tests/test_device_kernels.py", "tests/test_cuda.py", "-k", small),
         ),
-        limit, programs=("compute-sanitizer",),
+        limit, ("facts", "build"), programs=("compute-sanitizer",),
         environment={"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
     )  # fmt: skip
 
@@ -112,24 +112,24 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
             "compile-core",
             ("{python}", "-m", "gpu_suite.warm", "--facts", "{work}/facts.json", "--logs",
              "{work}/logs/compile-core", "core"),
-            at(25, 20), environment=one_thread,
+            at(25, 18), environment=one_thread,
         ),
         # the default path, which is Triton's and needs no extension
         Part(
             "core", _supervised("core", min(2, many), 20, "PASS", "0", *_pytest("--shard={share}",
-            "tests/test_gpu_core.py")), at(35, 25),
+            "tests/test_gpu_core.py")), at(35, 22),
             environment={"KAN_FAST_ALLOW_REFERENCE": "1"},
         ),
         Part(
             "ratios",
             _supervised("ratios", 1, 15, "", "0", *bench, "--core", "--json", "{out}/core.json"),
-            at(30, 25),
+            at(30, 22),
         ),
         Part(
             "build",
             ("{python}", "-m", "gpu_suite.build", "--facts", "{work}/facts.json", "--folder",
              "{work}/cxx"),
-            at(100, 50), (),
+            at(100, 55), (),
         ),
     ]  # fmt: skip
     if not quick:
@@ -141,15 +141,19 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
                 45, environment=one_thread,
             )
         )  # fmt: skip
-    found.append(
-        Part(
-            "tests",
-            _supervised("tests", many, at(45, 20), "", "0", *_pytest("--shard={share}",
-            *_tests(quick, rehearse))),
-            at(115, 35),
-            environment={**one_thread, "KAN_FAST_ALLOW_REFERENCE": "1"},
+    for kind, limit in (("tests", at(90, 26)), ("tests-cuda", at(25, 17))):
+        found.append(
+            Part(
+                kind,
+                _supervised(
+                    kind, many, min(limit, at(45, 15)), "", "0", *_tests(kind, quick, rehearse)
+                ),
+                limit,
+                # Triton's kernels need no extension; where they are all there is, they are tested
+                ("facts",) if kind == "tests" else ("facts", "build"),
+                environment={**one_thread, "KAN_FAST_ALLOW_REFERENCE": "1"},
+            )
         )
-    )  # fmt: skip
     if quick:
         return found
     return [
