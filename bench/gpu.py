@@ -168,7 +168,7 @@ def _counts(runs: dict[str, gpu_timing.Run]) -> dict:
 
 def second_derivatives(args: argparse.Namespace) -> dict:
     """The loss in a Laplacian, [2, 8, 8, 8, 2] over the tanh MLP with as many parameters."""
-    rows, widths = (8, (2, 3, 2)) if args.rehearse else (1000, (2, 8, 8, 8, 2))
+    rows, widths = (4, (2, 2)) if args.rehearse else (1000, (2, 8, 8, 8, 2))
     points = (torch.rand(rows, 2) * 1.9 - 0.95).to(DEVICE)
     small = pinn.tanh_mlp(2)
     sizes = [m.in_features for m in small if isinstance(m, nn.Linear)]
@@ -241,7 +241,7 @@ def rows_of(args: argparse.Namespace, result: dict) -> dict:
     shapes = [s for s in shapes if args.only is None or args.only in str(s)]
     if args.rehearse:
         shapes = [
-            replace(s, rows=16, widths=tuple(min(w, 6) for w in s.widths[-3:]),
+            replace(s, rows=8, widths=tuple(min(w, 6) for w in s.widths[-3:]),
                     grid_size=min(s.grid_size, 40)) for s in shapes
         ]  # fmt: skip
         shapes = list(dict.fromkeys(shapes))

@@ -449,3 +449,34 @@ def test_processes_are_found_wherever_they_went(tmp_path: Path) -> None:
     assert process.poll() is not None
     assert not any(Path(f"/proc/{pid}").exists() and "Z" not in
                    Path(f"/proc/{pid}/stat").read_text() for pid in below)  # fmt: skip
+
+
+def test_the_core_is_rehearsed_from_end_to_end(tmp_path: Path) -> None:
+    """The suite's own core on this machine, in the interpreter, with everything that it leaves."""
+    pytest.importorskip("triton")
+    command = [*without_network(), "bash", ROOT / "bench" / "gpu_suite.sh", "--rehearse", "--only",
+               "facts", "core", "ratios", "--scale", "8", "--work", tmp_path / "work",
+               tmp_path / "out"]  # fmt: skip
+    (tmp_path / "tools").mkdir()
+    python = f'#!/bin/sh\nexec "{sys.executable}" "$@"\n'
+    for name, text in (("python3", python), ("nvidia-smi", SMI)):
+        (tmp_path / "tools" / name).write_text(text)
+        (tmp_path / "tools" / name).chmod(0o755)
+    environment = {**os.environ, "PATH": f"{tmp_path / 'tools'}:{os.environ['PATH']}"}
+    for name in ("PYTEST_ADDOPTS", "KAN_FAST_COMMIT"):
+        environment.pop(name, None)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = checked_output(tmp_path / "source")
+    assert "rehearsal" in lines[0]
+    assert verdict(lines, "core") == verdict(lines, "ratios") == "PASS"
+    assert sum("PASS    core: tests/test_gpu_core.py::" in line for line in lines) >= 12
+    found = json.loads((tmp_path / "out" / "core.json").read_text())
+    assert found["machine"]["rehearsal"] is True and found["machine"]["commit"] in lines[3]
+    assert len(found["rows"]) == 5 and "failed" not in found
+    rows = [*(row["step"] for row in found["rows"]), found["second_derivatives"]]
+    for row in rows:
+        assert {"mlp", "padded mlp", "kan_fast", "kan_fast, graph"} <= row["seconds"].keys()
+        assert row["over_padded_mlp"]["kan_fast"]["median"] > 0
+    # each of them was told when it was known
+    assert sum("over MLP" in line for line in lines) == len(rows)

@@ -65,6 +65,7 @@ def _environment(args: argparse.Namespace, commit: str, work: Path) -> None:
         PYTHONPATH=os.pathsep.join(paths),
         PYTHONUNBUFFERED="1",
         KAN_FAST_COMMIT=commit,
+        **{results.SCALE: str(args.scale)},
         TRITON_CACHE_DIR=str(work / "triton"),
         TORCHINDUCTOR_CACHE_DIR=str(work / "inductor"),
     )

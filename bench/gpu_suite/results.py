@@ -12,6 +12,8 @@ from pathlib import Path
 
 #: of children, which append to the same file
 FILE, BEGIN, PART = "KAN_FAST_SUITE_VERDICTS", "KAN_FAST_SUITE_BEGIN", "KAN_FAST_SUITE_PART"
+#: of all limits
+SCALE = "KAN_FAST_SUITE_SCALE"
 LONGEST_LINE = 400
 #: what may be taken home of a file is 16 MiB; logs are cut before they are compressed
 LARGEST_FILE = 16 << 20

@@ -131,6 +131,7 @@ def main() -> int:
     parser.add_argument("--tell", default="", help="verdicts to tell beside FAIL and TIMEOUT")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     args = parser.parse_args()
+    args.each *= float(os.environ.get(results.SCALE, "1"))
     args.command = args.command[args.command[:1] == ["--"] :]
     args.logs.mkdir(parents=True, exist_ok=True)
     processes.adopt_orphans()
