@@ -15,10 +15,7 @@ from collections.abc import Callable, Mapping
 import gpu_timing
 import options
 import torch
-from gpu_suite.progress import Progress, context_is_lost
-
-#: when the driver ends this part, in seconds since the epoch
-UNTIL = "KAN_FAST_SUITE_UNTIL"
+from gpu_suite.progress import UNTIL, Progress, context_is_lost
 
 
 def run(args: argparse.Namespace, result: dict, rows: Mapping[str, Callable[[], None]]) -> int:

@@ -100,7 +100,14 @@ def compile_line(line: str, known: dict[str, Any]) -> Any:
         attrs={tuple(path): value for path, value in job["attributes"]},
     )
     options = {k: tuple(v) if isinstance(v, list) else v for k, v in job["options"].items()}
-    return triton.compile(source, target=driver.active.get_current_target(), options=options)
+    compiled = triton.compile(source, target=driver.active.get_current_target(), options=options)
+    try:  # what calls the kernel is compiled by a C compiler, once for each signature
+        from triton.backends.nvidia.driver import CudaLauncher
+
+        CudaLauncher(compiled.src, compiled.metadata)
+    except Exception as error:  # without NVIDIA's driver, which it is linked with
+        print(f"no launcher: {type(error).__name__}: {error}".split("\n")[0], flush=True)
+    return compiled
 
 
 def note(facts: dict[str, Any], file: Path) -> None:

@@ -112,7 +112,7 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
             "compile-core",
             ("{python}", "-m", "gpu_suite.warm", "--facts", "{work}/facts.json", "--logs",
              "{work}/logs/compile-core", "core"),
-            at(25, 18), environment=one_thread,
+            at(25, 22), environment=one_thread,
         ),
         # the default path, which is Triton's and needs no extension
         Part(
@@ -123,7 +123,7 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
         Part(
             "ratios",
             _supervised("ratios", 1, 15, "", "0", *bench, "--core", "--json", "{out}/core.json"),
-            at(30, 22),
+            at(30, 20),
         ),
         Part(
             "build",
@@ -141,7 +141,7 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
                 45, environment=one_thread,
             )
         )  # fmt: skip
-    for kind, limit in (("tests", at(90, 26)), ("tests-cuda", at(25, 17))):
+    for kind, limit in (("tests", at(90, 25)), ("tests-cuda", at(25, 16))):
         found.append(
             Part(
                 kind,

@@ -19,6 +19,8 @@ from gpu_suite import results
 
 #: where the verdicts are; which share of the units this process has; what is told at once
 FILE, SHARE, TELL = (f"KAN_FAST_SUITE_{n}" for n in ("PROGRESS", "SHARE", "TELL"))
+#: when the driver ends the part, in seconds since the epoch
+UNTIL = "KAN_FAST_SUITE_UNTIL"
 #: exit code of a process that can do nothing more, because its CUDA context is lost
 LOST = 79
 #: errors that every later call of the process will raise as well (CUDA's "sticky" ones), by the

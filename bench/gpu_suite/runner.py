@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpu_suite import processes, results
+from gpu_suite import processes, progress, results
 from gpu_suite.parts import GRACE, Part
 from gpu_suite.supervise import last_line
 
 #: the archive is renewed so often while a part runs
 _ARCHIVE_EVERY = 10.0
-#: when the driver ends a part, in seconds since the epoch
-UNTIL = "KAN_FAST_SUITE_UNTIL"
 _TOOLS = ("/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer")
 
 
@@ -101,7 +99,7 @@ class Suite:
         environment = {
             **os.environ, **{k: self._filled(v) for k, v in part.environment.items()},
             results.PART: part.name,
-            UNTIL: str(time.time() + deadline - begin - grace),
+            progress.UNTIL: str(time.time() + deadline - begin - grace),
         }  # fmt: skip
         command = [self._program(w) or w if w in part.programs else w for w in part.command]
         path = self.logs / f"{part.name}.log"

@@ -13,6 +13,7 @@ side by side).
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import struct
@@ -20,50 +21,61 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gpu_suite import collect, parts
 
 _INDEX = struct.Struct("i")
 
 
-def launches(kinds: Sequence[str], facts: Path, logs: Path) -> list[str]:
-    """What collecting processes have noted, without duplicates, the slowest to compile first."""
+@dataclass(frozen=True)
+class Collector:
+    """A process that notes launches in a file."""
+
+    name: str
+    found: Path
+    process: subprocess.Popen
+
+
+def collect_in_processes(kinds: Sequence[str], facts: Path, logs: Path) -> list[Collector]:
+    """Processes that note the launches of each kind, those of the tests shared out."""
     logs.mkdir(parents=True, exist_ok=True)
     environment = {
-        **os.environ, "CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "0", "CC": "true",
-        "KAN_FAST_ALLOW_REFERENCE": "1", "KAN_FAST_SUITE_REHEARSAL": "1",
+        **os.environ, "KAN_FAST_ALLOW_REFERENCE": "1", "KAN_FAST_SUITE_REHEARSAL": "1",
         collect.FACTS: str(facts),
     }  # fmt: skip
     environment.pop("KAN_FAST_CUDA_EMULATE", None)
-    jobs, running = [], []
+    started = []
     for kind in kinds:
         shares = parts.processes() if kind == "tests" else 1
-        jobs += [(kind, n, shares) for n in range(shares)]
-    for kind, n, shares in jobs:
-        found, log = logs / f"{kind}.{n}.launches", logs / f"{kind}.{n}.log"
-        found.unlink(missing_ok=True)
-        command = collect.command(kind, n, shares)
-        with log.open("wb") as file:
-            process = subprocess.Popen(
-                command, env={**environment, collect.FILE: str(found)}, stdout=file, stderr=file
-            )
-        running.append((kind, n, found, process))
+        for n in range(shares):
+            found = logs / f"{kind}.{n}.launches"
+            found.unlink(missing_ok=True)
+            with (logs / f"{kind}.{n}.log").open("wb") as log:
+                process = subprocess.Popen(
+                    collect.command(kind, n, shares), stdout=log, stderr=log,
+                    env={**environment, collect.FILE: str(found)},
+                )  # fmt: skip
+            started.append(Collector(f"{kind} {n}", found, process))
+    return started
+
+
+def noted(collectors: Sequence[Collector]) -> list[str]:
+    """What they have noted, without duplicates, the slowest to compile first."""
     unique: dict[str, None] = {}
-    for kind, n, found, process in running:
-        code = process.wait()
-        lines = found.read_text().splitlines() if found.exists() else []
-        print(f"{kind} {n}: {len(lines)} launches noted, exit code {code}", flush=True)
+    for collector in collectors:
+        code = collector.process.wait()
+        lines = collector.found.read_text().splitlines() if collector.found.exists() else []
+        print(f"{collector.name}: {len(lines)} launches, exit code {code}", flush=True)
         unique |= dict.fromkeys(lines)
     # products take the compiler longest
     return sorted(unique, key=lambda line: '"kernel": "contract' not in line)
 
 
-def compile_all(jobs: list[str], facts: Path, processes: int) -> tuple[int, int]:
+def compile_all(jobs: list[str], kernels: dict[str, Any], processes: int) -> tuple[int, int]:
     """How many were compiled, and how many were not."""
-    os.environ.update({"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "0"})
-    collect.pretend(json.loads(facts.read_text()))
-    kernels = collect.kernels()
     queue, feed = os.pipe()  # an index is one read, so no lock can be held by one that dies
     done, report = os.pipe()
     workers = []
@@ -74,8 +86,10 @@ def compile_all(jobs: list[str], facts: Path, processes: int) -> tuple[int, int]
             _compile_from(queue, report, jobs, kernels)
         workers.append(pid)
     os.close(report)
-    for index in range(len(jobs)):
-        os.write(feed, _INDEX.pack(index))
+    os.close(queue)
+    with contextlib.suppress(BrokenPipeError):  # no worker is left
+        for index in range(len(jobs)):
+            os.write(feed, _INDEX.pack(index))
     os.close(feed)
     compiled = 0
     with open(done, "rb") as reports:
@@ -86,7 +100,7 @@ def compile_all(jobs: list[str], facts: Path, processes: int) -> tuple[int, int]
     return compiled, len(jobs) - compiled
 
 
-def _compile_from(queue: int, report: int, jobs: list[str], kernels: dict) -> None:
+def _compile_from(queue: int, report: int, jobs: list[str], kernels: dict[str, Any]) -> None:
     """A worker: compiles what it takes from the queue, until that is closed."""
     code = 1
     try:
@@ -115,9 +129,13 @@ def main() -> int:
     parser.add_argument("kinds", nargs="+", choices=collect.KINDS)
     args = parser.parse_args()
     began = time.monotonic()
-    jobs = launches(args.kinds, args.facts, args.logs)[: args.most]
+    os.environ.update({"CUDA_VISIBLE_DEVICES": "", "TRITON_INTERPRET": "0"})
+    collectors = collect_in_processes(args.kinds, args.facts, args.logs)
+    collect.pretend(json.loads(args.facts.read_text()))
+    kernels = collect.kernels()  # imported while the others collect
+    jobs = noted(collectors)[: args.most]
     collected = time.monotonic() - began
-    compiled, failed = compile_all(jobs, args.facts, args.processes)
+    compiled, failed = compile_all(jobs, kernels, args.processes)
     print(
         f"{compiled} Triton kernels compiled, {failed} not; collected in {collected:.0f} s, "
         f"compiled in {time.monotonic() - began - collected:.0f} s"
