@@ -81,7 +81,7 @@ def start(tree: Path, chosen: str, *arguments: str, **options) -> subprocess.Pop
         "from gpu_suite.__main__ import main\n"
         "from gpu_suite.parts import Part, parts\n"
         "def sh(name, command, limit=25, after=(), **more):\n"
-        "    return Part(name, ('bash', '-c', command), limit, after, **more)\n"
+        "    return Part(name, ('bash', '-c', command), limit, after, (), **more)\n"
         f"sys.exit(main(sys.argv[1:], {chosen}))\n"
     )
     environment = {
@@ -154,7 +154,7 @@ def test_limits_add_up_to_what_is_promised(rehearse: bool) -> None:
         names = [part.name for part in listed]
         # no part waits for one that comes later, and no unit may take longer than its part
         for n, part in enumerate(listed):
-            assert set(part.after) <= set(names[:n])
+            assert {*part.after, *part.unless} <= set(names[:n])
             if "--each" in part.command:
                 assert float(part.command[part.command.index("--each") + 1]) <= part.limit
 
@@ -168,7 +168,7 @@ def test_the_driver_needs_no_torch() -> None:
 #: the suite's own parts and limits, with rows in the place of the work
 OWN = """[
     dataclasses.replace(
-        part, programs=(), after=(), command=(
+        part, programs=(), after=(), unless=(), command=(
             sys.executable, "-m", "gpu_suite.supervise", "--progress",
             "{work}/logs/" + part.name + ".units", "--logs", "{work}/logs/" + part.name, "--",
             sys.executable, "ROWS", "{out}/" + {"ratios": "core", "layers": "gpu_kernels"}.get(

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
-from gpu_suite import processes, results, runner
+from gpu_suite import processes, progress, results, runner
 from gpu_suite.parts import REHEARSAL, Part, parts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -26,7 +26,7 @@ def gpu() -> str | None:
     """What nvidia-smi says of the GPUs here; None where it finds none or does not answer."""
     command = ["nvidia-smi", f"--query-gpu={_QUERY}", "--format=csv,noheader"]
     with contextlib.suppress(OSError, subprocess.SubprocessError):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10)
         if done.returncode == 0 and done.stdout.strip():
             return "; ".join(done.stdout.strip().splitlines())
     return None
@@ -40,7 +40,7 @@ def _version(package: str) -> str:
 
 def _nvcc() -> str:
     with contextlib.suppress(OSError, subprocess.SubprocessError, IndexError):
-        done = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, timeout=10)
+        done = subprocess.run(["nvcc", "--version"], capture_output=True, text=True, timeout=5)
         return "nvcc " + done.stdout.split("release")[1].split(",")[0].strip()
     return "no nvcc"
 
@@ -70,8 +70,7 @@ def _environment(args: argparse.Namespace, commit: str, work: Path) -> None:
         TORCHINDUCTOR_CACHE_DIR=str(work / "inductor"),
     )
     os.environ.pop("KAN_FAST_BACKEND", None)
-    if args.rehearse:
-        os.environ.update(REHEARSAL)
+    os.environ.update(REHEARSAL if args.rehearse else {progress.ON_GPU: "1"})
 
 
 def main(arguments: Sequence[str] | None = None, chosen: Sequence[Part] | None = None) -> int:
@@ -82,6 +81,12 @@ def main(arguments: Sequence[str] | None = None, chosen: Sequence[Part] | None =
         chosen: parts in the place of those of `parts.py`.
     """
     args = _arguments(arguments)
+    listed = parts(args.quick, args.rehearse) if chosen is None else list(chosen)
+    unknown = set(args.only or ()) - {part.name for part in listed}
+    if unknown:
+        print(f"no such part: {', '.join(unknown)}; there are {[p.name for p in listed]}")
+        return 2
+    listed = [part for part in listed if not args.only or part.name in args.only]
     out, work = args.folder.resolve(), args.work.resolve()
     out.mkdir(parents=True, exist_ok=True)
     for stale in ("logs", "facts.json"):
@@ -91,14 +96,12 @@ def main(arguments: Sequence[str] | None = None, chosen: Sequence[Part] | None =
     for stale in (".logs.partial", "tests.txt", "core.json", "gpu.json", "gpu_kernels.json"):
         (out / stale).unlink(missing_ok=True)
 
+    words = {"python": sys.executable, "out": str(out), "work": str(work)}
+    suite = runner.Suite(ROOT, out, work, args.scale, words)  # its clock runs from here on
     find_commit = runpy.run_path(str(ROOT / "kan_fast" / "commit.py"))["of"]
     commit = args.commit or find_commit(ROOT, os.environ.get("KAN_FAST_COMMIT"))
     found = gpu()
     _environment(args, commit, work)
-    suite = runner.Suite(
-        ROOT, out, work, args.scale,
-        {"python": sys.executable, "out": str(out), "work": str(work)},
-    )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         signal.signal(number, runner.end_in_words)
     processes.adopt_orphans()
@@ -119,8 +122,7 @@ def main(arguments: Sequence[str] | None = None, chosen: Sequence[Part] | None =
     if not modules.exists():  # what an installation does, without one
         modules.unlink(missing_ok=True)
         modules.symlink_to(Path("..") / "kernels" / "triton_jit")
-    listed = parts(args.quick, args.rehearse) if chosen is None else chosen
-    failed = suite.run([p for p in listed if not args.only or p.name in args.only])
+    failed = suite.run(listed)
     suite.print_table()
     return failed
 

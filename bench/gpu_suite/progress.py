@@ -19,6 +19,8 @@ from gpu_suite import results
 
 #: where the verdicts are; which share of the units this process has; what is told at once
 FILE, SHARE, TELL = (f"KAN_FAST_SUITE_{n}" for n in ("PROGRESS", "SHARE", "TELL"))
+#: "1" in a suite that is no rehearsal
+ON_GPU = "KAN_FAST_SUITE_ON_GPU"
 #: when the driver ends the part, in seconds since the epoch
 UNTIL = "KAN_FAST_SUITE_UNTIL"
 #: exit code of a process that can do nothing more, because its CUDA context is lost
@@ -82,12 +84,33 @@ class Line:
         return None
 
 
+class Reader:
+    """The whole lines of a file that grows."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.lines, self._at = path, [], 0
+
+    def more(self) -> list[Line]:
+        """All lines, after reading what is new."""
+        with contextlib.suppress(FileNotFoundError):
+            with self.path.open("rb") as file:
+                file.seek(self._at)
+                new = file.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self._at += len(whole)
+            parsed = map(Line.parse, whole.decode(errors="replace").split("\n"))
+            self.lines += [line for line in parsed if line is not None]
+        return self.lines
+
+
 def read(path: Path) -> list[Line]:
     """All whole lines."""
-    if not path.exists():
-        return []
-    lines = path.read_text(errors="replace").split("\n")[:-1]
-    return [line for text in lines if (line := Line.parse(text)) is not None]
+    return Reader(path).more()
+
+
+def named(unit: str) -> str:
+    """The unit's name in the file."""
+    return re.sub(r"[\t\r\n]", " ", unit)
 
 
 def verdicts(lines: Iterable[Line]) -> dict[str, Line]:
@@ -99,16 +122,15 @@ class Progress:
     """The units of one process. Without a supervisor, those of this run alone."""
 
     def __init__(self, path: Path | None = None, share: int | None = None) -> None:
-        named = os.environ.get(FILE)
-        self.path = path or (Path(named) if named else None)
+        file = os.environ.get(FILE)
+        self.path = path or (Path(file) if file else None)
         self.share = int(os.environ.get(SHARE, "0")) if share is None else share
         self.done = verdicts(read(self.path)) if self.path else {}
         self._began = time.monotonic()
 
     def _write(self, verdict: str, number: float, unit: str, reason: str = "") -> None:
         if self.path:
-            unit = " ".join(unit.split())
-            reason = results.one_line(reason)
+            unit, reason = named(unit), results.one_line(reason)
             results.append(self.path, f"{verdict:7s}\t{self.share}\t{number:.2f}\t{unit}\t{reason}")
 
     def total(self, number: int) -> None:
@@ -124,7 +146,7 @@ class Progress:
         """The verdict on a unit: PASS, FAIL, SKIP or TIMEOUT."""
         seconds = time.monotonic() - self._began
         self._write(verdict, seconds, unit, reason)
-        self.done[unit] = Line(verdict, self.share, seconds, unit, reason)
+        self.done[named(unit)] = Line(verdict, self.share, seconds, unit, reason)
         told = os.environ.get(TELL, "").split()
         if verdict in ("FAIL", "TIMEOUT") or verdict in told:
             part = os.environ.get(results.PART, "")
@@ -135,7 +157,7 @@ class Progress:
         units = list(units)
         self.total(len(units))
         for unit in units:
-            if unit not in self.done:
+            if named(unit) not in self.done:
                 self.begin(unit)
                 yield unit
 

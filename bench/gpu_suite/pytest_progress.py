@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sys
+
 import pytest
 
 from gpu_suite import progress
@@ -10,18 +13,25 @@ _units = progress.Progress()
 _reports: list[pytest.TestReport] = []
 
 
+def pytest_configure() -> None:
+    """On a GPU or not at all: without one the tests would pass in the interpreter."""
+    torch = sys.modules.get("torch")
+    if os.environ.get(progress.ON_GPU) == "1" and torch and not torch.cuda.is_available():
+        pytest.exit("torch sees no GPU", returncode=3)
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leaves out what has a verdict; after tests/conftest.py has chosen this process's share."""
     _units.total(len(items))
-    done = [item for item in items if item.nodeid in _units.done]
-    items[:] = [item for item in items if item.nodeid not in _units.done]
+    done = [item for item in items if progress.named(item.nodeid) in _units.done]
+    items[:] = [item for item in items if item not in done]
     config.hook.pytest_deselected(items=done)
 
 
 def pytest_collectreport(report: pytest.CollectReport) -> None:
     """A module that cannot be imported is a failed unit; one that skips itself, a skipped one."""
-    if report.nodeid in _units.done or report.passed:
+    if progress.named(report.nodeid) in _units.done or report.passed:
         return
     _units.begin(report.nodeid)
     _units.end(report.nodeid, "FAIL" if report.failed else "SKIP", _reason(report))

@@ -41,6 +41,7 @@ class Suite:
 
     def __post_init__(self) -> None:
         self.logs = self.work / "logs"
+        self.began = time.monotonic()
         self.verdicts = results.Verdicts(self.out)
         self._archived = time.monotonic()
 
@@ -63,6 +64,9 @@ class Suite:
         for name in part.after:
             if verdicts.get(name) not in ("PASS", None):
                 return f"{name} did not pass"
+        for name in part.unless:
+            if verdicts.get(name) == "FAIL":
+                return f"{name} failed"
         for program in part.programs:
             if self._program(program) is None:
                 return f"{program} is not installed"
@@ -78,7 +82,7 @@ class Suite:
         A part may run until the limits up to and including its own have passed: it always has its
         own, and what earlier ones have left.
         """
-        deadline = time.monotonic()
+        deadline = self.began
         try:
             for part in parts:
                 deadline += part.limit * self.scale

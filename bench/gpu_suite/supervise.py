@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 from gpu_suite import processes, results
-from gpu_suite.progress import FILE, LOST, SHARE, TELL, Line, Progress, read, verdicts
+from gpu_suite.progress import FILE, LOST, SHARE, TELL, Line, Progress, Reader, verdicts
 
 #: exit codes of a command that got to its end: none failed, some failed, there were none
 ENDED = (0, 1, 5)
@@ -32,8 +32,8 @@ STARTING = 2.0
 class Share:
     """One process at a time for one share of the units."""
 
-    def __init__(self, args: argparse.Namespace, number: int) -> None:
-        self.args, self.number = args, number
+    def __init__(self, args: argparse.Namespace, number: int, reader: Reader) -> None:
+        self.args, self.number, self.reader = args, number, reader
         self.progress = Progress(args.progress, number)
         self.log = args.logs / f"{args.progress.stem}.{number}.log"
         self.tried = 0
@@ -43,7 +43,7 @@ class Share:
     def _start(self) -> None:
         self.since = time.monotonic()
         self.seen = 0
-        self.before = len(read(self.args.progress))
+        self.before = len(self.reader.more())
         share = f"{self.number}/{self.args.shares}"
         command = [word.replace("{share}", share) for word in self.args.command]
         environment = {
@@ -55,12 +55,15 @@ class Share:
             log.flush()
             self.process = processes.start(command, environment, log, Path.cwd())
 
-    def look(self) -> bool:
-        """Whether this share is still at work, after what has to be done about it now."""
-        code = self.process.poll()  # before the lines, which then are all that it wrote
+    def look(self, code: int | None) -> bool:
+        """Whether this share is still at work, after what has to be done about it now.
+
+        Args:
+            code: of the process, if it has ended; asked before the lines are read.
+        """
         lines = [
             line
-            for line in read(self.args.progress)[self.before :]
+            for line in self.reader.lines[self.before :]
             if line.share == self.number and line.verdict != "TOTAL"
         ]
         if len(lines) != self.seen:
@@ -99,8 +102,10 @@ class Share:
 def last_line(log: Path) -> str:
     """What a log says last."""
     with contextlib.suppress(OSError):
-        lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip()]
-        return lines[-1] if lines else "no output"
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 65536))
+            lines = file.read().decode(errors="replace").splitlines()
+        return next((line for line in reversed(lines) if line.strip()), "no output")
     return "no log"
 
 
@@ -141,13 +146,16 @@ def main() -> int:
 
     signal.signal(signal.SIGTERM, ended)
     shares: list[Share] = []
+    reader = Reader(args.progress)
     code = 124
     try:
-        shares += [Share(args, n) for n in range(args.shares)]
+        shares += [Share(args, n, reader) for n in range(args.shares)]
         working = shares
         while working:
             time.sleep(processes.POLL)
-            working = [share for share in working if share.look()]
+            codes = [share.process.poll() for share in working]
+            reader.more()
+            working = [s for s, code in zip(working, codes, strict=True) if s.look(code)]
         code = 0
     finally:
         # the driver is about to end this process as well: no time for grace
@@ -155,7 +163,7 @@ def main() -> int:
             if share.process.poll() is None:
                 share.process.kill()
         processes.end_orphans()
-        text, good = summary(read(args.progress), args.shares)
+        text, good = summary(reader.more(), args.shares)
         for share in shares:
             if share.trouble:
                 results.say("FAIL", f"{os.environ.get(results.PART, '')}: {share.trouble}")
