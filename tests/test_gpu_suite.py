@@ -292,6 +292,8 @@ def test_a_unit_that_ends_its_process_costs_itself_alone(tree: Path, monkeypatch
     assert [row["row"] for row in json.loads((tree.parent / "a.json").read_text())] == list("067")
     reasons = {u: v.reason for u, v in progress.verdicts(progress.read(units)).items()}
     assert "context is lost" in reasons["1"] and "no such shape" in reasons["2"]
+    seconds = progress.verdicts(progress.read(units))["5"].number
+    assert 2 <= seconds < 5
     assert "SIGSEGV" in reasons["3"] and "illegal memory access" in reasons["4"]
     # 1, 3, 4 and 5 ended a process each, 2 did not
     assert (log / "units.0.log").read_text().count("--- ") == 5
@@ -363,6 +365,20 @@ def test_tests_that_cannot_start_are_no_success(tmp_path: Path, monkeypatch) -> 
             capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 1 and "nothing ran" in done.stdout, done.stderr
+
+
+def test_a_sanitizer_s_verdict_is_not_tried_again(tree: Path, monkeypatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(tree / "bench"))
+    run = f"{sys.executable} {tree.parent / 'rows.py'} {tree.parent / 'a.json'} 0.01 2"
+    done = subprocess.run(
+        [sys.executable, "-m", "gpu_suite.supervise", "--progress", tree.parent / "units",
+         "--logs", tree.parent / "logs", "--final", "9", "--", "bash", "-c",
+         f"{run} && echo ERROR SUMMARY: 2 errors && exit 9"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 1 and "2 passed" in done.stdout
+    assert "exit code 9; ERROR SUMMARY: 2 errors" in done.stdout
+    assert (tree.parent / "logs" / "units.0.log").read_text().count("--- ") == 1
 
 
 def test_logs_are_cut_to_what_can_be_taken_home(tmp_path: Path) -> None:

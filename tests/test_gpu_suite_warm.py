@@ -45,7 +45,11 @@ pid = os.fork()
 if pid == 0:
     import triton.knobs
     triton.knobs.runtime.jit_cache_hook = None
-    found = warm.compile_all(noted, collect.kernels(), 2)
+    os.environ["KAN_FAST_SUITE_UNTIL"] = "0"  # no time is left
+    assert warm.compile_all(noted, collect.kernels(), 2) == (0, 0)
+    del os.environ["KAN_FAST_SUITE_UNTIL"]
+    broken = noted[0].replace('"kernel": "', '"kernel": "no_')
+    found = warm.compile_all([broken, *noted], collect.kernels(), 2)
     print(json.dumps([len(noted), *found]), flush=True)
     os._exit(0)
 os.waitpid(pid, 0)
@@ -91,7 +95,7 @@ def test_a_launch_finds_what_was_compiled_before(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         found.append(json.loads(done.stdout.splitlines()[-1]))
     (noted, compiled, failed), (same, other) = found
-    assert noted == compiled >= 3 and failed == 0
+    assert noted == compiled >= 3 and failed == 1
     assert {name for name, _ in same} >= {"pack", "gather_out", "contract_out"}
     assert all(hit for _, hit in same), same
     # the control: another grid is another kernel

@@ -109,7 +109,10 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
     # a tensor on the CPU is one that a GPU would have had
     one_thread = {"OMP_NUM_THREADS": "1"}
     found = [
-        Part("facts", ("{python}", "-m", "gpu_suite.facts", "{work}/facts.json"), at(30, 25), unless=()),
+        Part(
+            "facts", ("{python}", "-m", "gpu_suite.facts", "{work}/facts.json"), at(30, 25),
+            unless=(),
+        ),
         Part(
             "compile-core",
             ("{python}", "-m", "gpu_suite.warm", "--facts", "{work}/facts.json", "--logs",

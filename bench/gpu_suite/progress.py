@@ -142,9 +142,13 @@ class Progress:
         self._began = time.monotonic()
         self._write("BEGIN", 0.0, unit)
 
-    def end(self, unit: str, verdict: str, reason: str = "") -> None:
-        """The verdict on a unit: PASS, FAIL, SKIP or TIMEOUT."""
-        seconds = time.monotonic() - self._began
+    def end(self, unit: str, verdict: str, reason: str = "", began: float | None = None) -> None:
+        """The verdict on a unit: PASS, FAIL, SKIP or TIMEOUT.
+
+        Args:
+            began: on the monotonic clock; at its `begin` where None.
+        """
+        seconds = time.monotonic() - (self._began if began is None else began)
         self._write(verdict, seconds, unit, reason)
         self.done[named(unit)] = Line(verdict, self.share, seconds, unit, reason)
         told = os.environ.get(TELL, "").split()

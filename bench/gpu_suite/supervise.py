@@ -87,7 +87,7 @@ class Share:
     def _again(self, begun: str | None, verdict: str, words: str, counts: int) -> bool:
         """Records why the process is gone and starts another one, unless that has been tried."""
         if begun is not None:
-            self.progress.end(begun, verdict, f"{words}; it ended its process")
+            self.progress.end(begun, verdict, f"{words}; it ended its process", self.since)
         self.tried += counts
         if self.tried > self.args.restarts:
             where = f"in {begun}" if begun else "outside a unit"

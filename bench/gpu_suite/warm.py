@@ -25,9 +25,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_suite import collect, parts
+from gpu_suite import collect, parts, progress
 
 _INDEX = struct.Struct("i")
+_COMPILED, _FAILED = b"+", b"-"
+#: seconds that the slowest kernels take
+_A_KERNEL = 6.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def noted(collectors: Sequence[Collector]) -> list[str]:
 
 
 def compile_all(jobs: list[str], kernels: dict[str, Any], processes: int) -> tuple[int, int]:
-    """How many were compiled, and how many were not."""
+    """How many were compiled, and how many could not be; there may be no time for the rest."""
     queue, feed = os.pipe()  # an index is one read, so no lock can be held by one that dies
     done, report = os.pipe()
     workers = []
@@ -91,28 +94,28 @@ def compile_all(jobs: list[str], kernels: dict[str, Any], processes: int) -> tup
         for index in range(len(jobs)):
             os.write(feed, _INDEX.pack(index))
     os.close(feed)
-    compiled = 0
     with open(done, "rb") as reports:
-        while reports.read(1):
-            compiled += 1
+        found = reports.read()
     for pid in workers:
         os.waitpid(pid, 0)
-    return compiled, len(jobs) - compiled
+    return found.count(_COMPILED), found.count(_FAILED)
 
 
 def _compile_from(queue: int, report: int, jobs: list[str], kernels: dict[str, Any]) -> None:
     """A worker: compiles what it takes from the queue, until that is closed."""
     code = 1
+    until = float(os.environ.get(progress.UNTIL, "inf")) - _A_KERNEL
     try:
-        while len(data := os.read(queue, _INDEX.size)) == _INDEX.size:
+        while time.time() < until and len(data := os.read(queue, _INDEX.size)) == _INDEX.size:
             job = jobs[_INDEX.unpack(data)[0]]
             began = time.monotonic()
             try:
                 name = collect.compile_line(job, kernels).metadata.name
             except Exception as error:
                 print(f"{type(error).__name__}: {error} in {job}", flush=True)
+                os.write(report, _FAILED)
             else:
-                os.write(report, b".")
+                os.write(report, _COMPILED)
                 print(f"{name} {time.monotonic() - began:.1f} s", flush=True)
         code = 0
     finally:
@@ -137,8 +140,8 @@ def main() -> int:
     collected = time.monotonic() - began
     compiled, failed = compile_all(jobs, kernels, args.processes)
     print(
-        f"{compiled} Triton kernels compiled, {failed} not; collected in {collected:.0f} s, "
-        f"compiled in {time.monotonic() - began - collected:.0f} s"
+        f"{compiled} of {len(jobs)} Triton kernels compiled, {failed} failed; collected in "
+        f"{collected:.0f} s, compiled in {time.monotonic() - began - collected:.0f} s"
     )
     return int(failed > 0 or not jobs)
 
