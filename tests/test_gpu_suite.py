@@ -418,6 +418,23 @@ def test_a_full_disk_ends_nothing(tree: Path) -> None:
     assert done.returncode == 0
 
 
+def test_what_nobody_expects(tree: Path) -> None:
+    """Parts that stop themselves, print what is no text, or remove the folder for results."""
+    chosen = """[
+        sh("stops", "kill -STOP $$", 10), sh("noise", r"printf '\\033[2J\\0\\377 x\\n'; exit 1"),
+        sh("endless", "yes | tr -d '\\\\n'", 10), sh("removes", "rm -r " + sys.argv[-1]),
+        sh("last", "echo the end"),
+    ]"""
+    process = start(tree, chosen)
+    printed, _ = process.communicate(timeout=60)
+    lines = [line for line in printed.splitlines() if LINE.match(line)]
+    expected = {"stops": "TIMEOUT", "noise": "FAIL", "endless": "TIMEOUT"}
+    assert {name: verdict(lines, name) for name in expected} == expected
+    assert process.returncode == 3
+    assert any("PASS    last" in line for line in lines), printed
+    assert "\033" not in printed
+
+
 def test_no_gpu_is_said_at_once(tree: Path) -> None:
     (tree.parent / "tools" / "nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
     code, printed, lines = finished(tree, "[sh('a', 'true')]")

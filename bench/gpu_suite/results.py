@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import re
 import sys
 import tarfile
 import time
@@ -26,7 +27,7 @@ def append(path: Path, line: str) -> bool:
     try:
         to = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            data = (line + "\n").encode()
+            data = (line + "\n").encode(errors="replace")
             written = os.write(to, data)  # one write: lines of several processes do not mix
             os.fsync(to)
         finally:
@@ -37,8 +38,8 @@ def append(path: Path, line: str) -> bool:
 
 
 def one_line(text: str) -> str:
-    """The text without line breaks, cut in the middle where it is long."""
-    text = " ".join(text.replace("\t", " ").splitlines())
+    """The text without line breaks and what else a terminal acts on, cut where it is long."""
+    text = re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+", " ", text)
     if len(text) <= LONGEST_LINE:
         return text
     return f"{text[: LONGEST_LINE - 104]} [...] {text[-97:]}"
@@ -50,7 +51,7 @@ def say(verdict: str, text: str) -> None:
     minutes, seconds = divmod(max(0.0, time.time() - float(os.environ.get(BEGIN, "inf"))), 60)
     line = f"{int(minutes):02d}:{seconds:04.1f}  {verdict:7s} {one_line(text)}"
     if path is None or not append(Path(path), line):
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, ValueError):
             print(line, flush=True)
 
 
@@ -73,7 +74,8 @@ class Verdicts:
             whole = new[: new.rfind(b"\n") + 1]
             self._shown += len(whole)
             try:
-                sys.stdout.write(whole.decode(errors="replace"))
+                sys.stdout.flush()
+                sys.stdout.buffer.write(whole)
                 sys.stdout.flush()
             except OSError:  # a reader that has gone away must not end the suite
                 os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -77,7 +77,7 @@ class Share:
                 return False
             lost = code == LOST
             words = "its CUDA context is lost" if lost else processes.how_it_ended(code)
-            return self._again(begun, "FAIL", words, counts=1 if begun or lost else 3)
+            return self._again(begun, "FAIL", words, counts=1 if begun or lost else 5)
         limit = self.args.each * (1.0 if begun else STARTING)
         if time.monotonic() - self.since <= limit:
             return True
