@@ -356,6 +356,22 @@ def test_a_lost_context_costs_one_test(tmp_path: Path, monkeypatch) -> None:
     assert "4 passed, 4 failed, 1 timed out, 1 skipped" in done.stdout
 
 
+def test_tests_for_a_gpu_do_not_pass_without_one(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text(
+        "import types, sys\n"
+        "cuda = types.SimpleNamespace(is_available=lambda: False, is_initialized=lambda: False)\n"
+        "sys.modules['torch'] = types.SimpleNamespace(cuda=cuda)\n"
+    )
+    (tmp_path / "test_it.py").write_text("def test_a(): pass")
+    command = [sys.executable if w == "{python}" else w for w in parts._pytest("test_it.py")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "bench"), progress.ON_GPU: "1"}
+    environment.pop("PYTEST_ADDOPTS", None)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 3 and "torch sees no GPU" in done.stdout + done.stderr
+    environment[progress.ON_GPU] = "0"
+    assert subprocess.run(command, cwd=tmp_path, env=environment).returncode == 0
+
+
 def test_tests_that_cannot_start_are_no_success(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "bench"))
     for code in ("import no_such_module", "pass"):

@@ -66,15 +66,16 @@ def collect_in_processes(kinds: Sequence[str], facts: Path, logs: Path) -> list[
 
 
 def noted(collectors: Sequence[Collector]) -> list[str]:
-    """What they have noted, without duplicates, the slowest to compile first."""
-    unique: dict[str, None] = {}
+    """What they have noted, without duplicates: what is launched first, first; of what is launched
+    at about the same time, products, which take the compiler longest."""
+    unique: dict[str, int] = {}
     for collector in collectors:
         code = collector.process.wait()
         lines = collector.found.read_text().splitlines() if collector.found.exists() else []
         print(f"{collector.name}: {len(lines)} launches, exit code {code}", flush=True)
-        unique |= dict.fromkeys(lines)
-    # products take the compiler longest
-    return sorted(unique, key=lambda line: '"kernel": "contract' not in line)
+        for n, line in enumerate(lines):
+            unique[line] = min(n, unique.get(line, n))
+    return sorted(unique, key=lambda line: (unique[line] // 40, '"kernel": "contract' not in line))
 
 
 def compile_all(jobs: list[str], kernels: dict[str, Any], processes: int) -> tuple[int, int]:
