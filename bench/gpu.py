@@ -244,7 +244,7 @@ def rows_of(args: argparse.Namespace, result: dict) -> dict:
             replace(s, rows=8, widths=tuple(min(w, 6) for w in s.widths[-3:]),
                     grid_size=min(s.grid_size, 40)) for s in shapes
         ]  # fmt: skip
-        shapes = list(dict.fromkeys(shapes))
+        shapes = list(dict.fromkeys(shapes))[: 5 if args.core else 3]
     rows: dict = {}
     if not args.core:
         rows |= {f"GEMM {name}": functools.partial(rate, name) for name in PRECISIONS}
