@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -17,127 +16,23 @@ import time
 from pathlib import Path
 
 import pytest
+from gpu_suite_tools import (
+    LINE,
+    ROOT,
+    SCALE,
+    SMI,
+    checked_output,
+    finished,
+    running,
+    start,
+    tree,
+    verdict,
+    without_network,
+)  # fmt: skip
 
-ROOT = Path(__file__).parent.parent
-sys.path.append(str(ROOT / "bench"))  # last: both folders have a cases.py
+from gpu_suite import parts, results  # isort: skip
 
-from gpu_suite import parts, processes, progress, results  # noqa: E402
-
-#: a second of the suite takes so long here
-SCALE = 1 / 25
-LINE = re.compile(r"\d\d:\d\d\.\d  (NOTE|BEGIN|PASS|FAIL|SKIP|TIMEOUT|KILLED|TABLE) +\S")
-SMI = """#!/bin/sh
-echo "NVIDIA H100 80GB HBM3, 580.159.04, 9.0, 81559 MiB"
-"""
-#: a part that works through units, of which each adds a row to a whole JSON file
-ROWS = """
-import json, os, pathlib, sys, time
-from gpu_suite import progress, results
-out, seconds = pathlib.Path(sys.argv[1]), float(sys.argv[2])
-rows = json.loads(out.read_text()) if out.exists() else []
-units = progress.Progress()
-for name in units.remaining(map(str, range(int(sys.argv[3])))):
-    with units.unit(name):
-        time.sleep(seconds)
-        exec(os.environ.get("UNIT_" + name, ""))
-        rows.append({"row": name, "filling": "x" * 20000})
-        results.write_whole(out, json.dumps(rows))
-        results.say("NOTE", "row " + name + ": over MLP 1.23")
-print(len(rows), "rows")
-"""
-
-
-@pytest.fixture
-def tree(tmp_path: Path) -> Path:
-    """What an archive of the sources has of them, as far as the driver needs it."""
-    tree = tmp_path / "source"
-    leave = shutil.ignore_patterns("__pycache__", "results", "*.so", "_triton_jit")
-    for folder in ("bench", "kan_fast", "kernels", "csrc"):
-        shutil.copytree(ROOT / folder, tree / folder, ignore=leave)
-    shutil.copy(ROOT / "CMakeLists.txt", tree)
-    tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "nvidia-smi").write_text(SMI)
-    (tools / "nvidia-smi").chmod(0o755)
-    (tmp_path / "rows.py").write_text(ROWS)
-    return tree
-
-
-def without_network() -> list[str]:
-    """A command that takes the network away, where that is allowed."""
-    take = ["unshare", "--net", "--map-root-user"]
-    allowed = (
-        shutil.which("unshare")
-        and not subprocess.run([*take, "true"], capture_output=True).returncode
-    )
-    return take if allowed else []
-
-
-def start(tree: Path, chosen: str, *arguments: str, **options) -> subprocess.Popen:
-    """The suite with the parts of a Python expression in place of its own."""
-    program = tree.parent / "suite.py"
-    program.write_text(
-        "import dataclasses, sys\n"
-        "from gpu_suite.__main__ import main\n"
-        "from gpu_suite.parts import Part, parts\n"
-        "def sh(name, command, limit=25, after=(), **more):\n"
-        "    return Part(name, ('bash', '-c', command), limit, after, (), **more)\n"
-        f"sys.exit(main(sys.argv[1:], {chosen}))\n"
-    )
-    environment = {
-        "PATH": f"{tree.parent / 'tools'}:{os.environ['PATH']}", "HOME": str(tree.parent),
-        "PYTHONPATH": str(tree / "bench"),
-    }  # fmt: skip
-    command = [
-        *without_network(), sys.executable, str(program), "--scale", str(SCALE),
-        "--work", str(tree.parent / "work"), *arguments, str(tree.parent / "out"),
-    ]  # fmt: skip
-    return subprocess.Popen(
-        command, env=environment, cwd=tree.parent, stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT, text=True, **options,
-    )  # fmt: skip
-
-
-def finished(tree: Path, chosen: str, *arguments: str) -> tuple[int, str, list[str]]:
-    """Exit code, what was printed, and the lines of the verdicts."""
-    process = start(tree, chosen, *arguments)
-    printed, _ = process.communicate(timeout=120)
-    return process.returncode, printed, checked_output(tree)
-
-
-def checked_output(tree: Path) -> list[str]:
-    """What is left behind can be read and taken home, whenever the suite has ended."""
-    out = tree.parent / "out"
-    files = [p for p in out.rglob("*") if p.is_file()]
-    assert len(files) <= 8
-    for path in files:
-        assert len(path.relative_to(out).parts) <= 2
-        assert path.stat().st_size < results.LARGEST_FILE
-        if path.suffix == ".json":
-            assert json.loads(path.read_text())
-    text = (out / "verdicts.txt").read_text()
-    assert text.endswith("\n")
-    lines = text.splitlines()
-    for line in lines:
-        assert LINE.match(line), line
-    begun = [line.split()[2].rstrip(",") for line in lines if " BEGIN " in line]
-    ended = {line.split()[2] for line in lines if re.search(r" (PASS|FAIL|TIMEOUT) ", line)}
-    # only the last one can be without a verdict
-    assert set(begun[:-1]) <= ended
-    if begun[1:]:
-        with tarfile.open(out / "logs.tar.gz") as tar:
-            names = {Path(m.name).name for m in tar if tar.extractfile(m).read() is not None}
-        assert {f"{name}.log" for name in begun[:-1]} <= names
-    return lines
-
-
-def verdict(lines: list[str], part: str) -> str:
-    (found,) = [
-        line.split()[1]
-        for line in lines
-        if re.search(rf" (PASS|FAIL|SKIP|TIMEOUT) +{part}  ", line) and " TABLE " not in line
-    ]
-    return found
+__all__ = ["tree"]
 
 
 @pytest.mark.parametrize("rehearse", [False, True])
@@ -199,19 +94,6 @@ def test_a_kill_leaves_everything_that_was_known(tree: Path, second: int) -> Non
     assert not running("rows.py", tree)
 
 
-def running(name: str, tree: Path) -> list[str]:
-    """Processes whose command line holds the name and the folder of this test."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = path.read_bytes().decode(errors="replace")
-        except OSError:
-            continue
-        if name in words and str(tree.parent) in words:
-            found.append(words)
-    return found
-
-
 def test_a_part_that_fails_crashes_or_hangs_costs_itself_alone(tree: Path) -> None:
     marker = tree.parent / "grandchild"
     stuck = f"trap '' TERM; (trap '' TERM; exec setsid bash -c 'sleep 1000; : {marker}') & wait"
@@ -267,134 +149,6 @@ def test_a_signal_ends_it_with_a_word(tree: Path, number: int) -> None:
     assert process.returncode == 128 + number
     with tarfile.open(tree.parent / "out" / "logs.tar.gz") as tar:
         assert tar.extractfile("logs/a.log").read() == b"so far\n"
-
-
-def test_a_unit_that_ends_its_process_costs_itself_alone(tree: Path, monkeypatch) -> None:
-    log, units = tree.parent / "logs", tree.parent / "units"
-    monkeypatch.setenv("PYTHONPATH", str(tree / "bench"))
-    monkeypatch.setenv("UNIT_1", "progress.leave()")
-    monkeypatch.setenv("UNIT_2", "raise ValueError('no such shape')")
-    monkeypatch.setenv("UNIT_3", "os.kill(os.getpid(), 11)")
-    monkeypatch.setenv("UNIT_4", "raise RuntimeError('CUDA error: an illegal memory access')")
-    monkeypatch.setenv("UNIT_5", "time.sleep(1000)")
-    done = subprocess.run(
-        [sys.executable, "-m", "gpu_suite.supervise", "--progress", units, "--logs", log,
-         "--each", "2", "--", sys.executable, tree.parent / "rows.py", tree.parent / "a.json",
-         "0.01", "8"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 1, done.stdout + done.stderr
-    found = {u: v.verdict for u, v in progress.verdicts(progress.read(units)).items()}
-    assert found == {
-        "0": "PASS", "1": "FAIL", "2": "FAIL", "3": "FAIL", "4": "FAIL", "5": "TIMEOUT",
-        "6": "PASS", "7": "PASS",
-    }  # fmt: skip
-    assert [row["row"] for row in json.loads((tree.parent / "a.json").read_text())] == list("067")
-    reasons = {u: v.reason for u, v in progress.verdicts(progress.read(units)).items()}
-    assert "context is lost" in reasons["1"] and "no such shape" in reasons["2"]
-    seconds = progress.verdicts(progress.read(units))["5"].number
-    assert 2 <= seconds < 5
-    assert "SIGSEGV" in reasons["3"] and "illegal memory access" in reasons["4"]
-    # 1, 3, 4 and 5 ended a process each, 2 did not
-    assert (log / "units.0.log").read_text().count("--- ") == 5
-    assert "3 passed, 4 failed, 1 timed out" in done.stdout
-
-
-TESTS = """
-import os, time, pytest, torch
-def test_a(): pass
-@pytest.mark.parametrize("n", range(3))
-def test_b(n):
-    if n == 1:
-        torch.cuda.lost = True  # a kernel that fails after the test has passed
-@pytest.mark.skip(reason="not here")
-def test_c(): pass
-def test_d(): os.abort()
-def test_e(): assert 1 == 2
-def test_f(): time.sleep(1000)
-def test_g(): raise RuntimeError("CUDA error: misaligned address")
-def test_h(): assert not torch.cuda.lost
-"""
-TORCH = """
-class cuda:
-    lost = False
-    is_initialized = staticmethod(lambda: True)
-    @staticmethod
-    def synchronize():
-        if cuda.lost:
-            raise RuntimeError("CUDA error: unspecified launch failure")
-"""
-
-
-def test_a_lost_context_costs_one_test(tmp_path: Path, monkeypatch) -> None:
-    (tmp_path / "torch.py").write_text(TORCH)
-    (tmp_path / "pytest.ini").write_text("[pytest]")
-    (tmp_path / "conftest.py").write_text(
-        "def pytest_addoption(parser): parser.addoption('--shard')\n"
-        "def pytest_collection_modifyitems(config, items):\n"
-        "    n, shares = map(int, config.getoption('--shard').split('/'))\n"
-        "    items[:] = items[n::shares]\n"
-    )
-    (tmp_path / "test_it.py").write_text(TESTS)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{ROOT / 'bench'}")
-    for name in ("PYTEST_ADDOPTS", "PYTEST_XDIST_WORKER"):
-        monkeypatch.delenv(name, raising=False)
-    command = [sys.executable if w == "{python}" else w for w in parts._pytest("test_it.py")]
-    done = subprocess.run(
-        [sys.executable, "-m", "gpu_suite.supervise", "--progress", "units", "--logs", "logs",
-         "--each", "3", "--shares", "2", "--", *command, "--shard={share}"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    found = progress.verdicts(progress.read(tmp_path / "units"))
-    assert {u.split("::")[1]: v.verdict for u, v in found.items()} == {
-        "test_a": "PASS", "test_b[0]": "PASS", "test_b[1]": "FAIL", "test_b[2]": "PASS",
-        "test_c": "SKIP", "test_d": "FAIL", "test_e": "FAIL", "test_f": "TIMEOUT",
-        "test_g": "FAIL", "test_h": "PASS",
-    }, done.stdout + done.stderr  # fmt: skip
-    assert done.returncode == 1
-    assert "4 passed, 4 failed, 1 timed out, 1 skipped" in done.stdout
-
-
-def test_tests_for_a_gpu_do_not_pass_without_one(tmp_path: Path) -> None:
-    (tmp_path / "conftest.py").write_text(
-        "import types, sys\n"
-        "cuda = types.SimpleNamespace(is_available=lambda: False, is_initialized=lambda: False)\n"
-        "sys.modules['torch'] = types.SimpleNamespace(cuda=cuda)\n"
-    )
-    (tmp_path / "test_it.py").write_text("def test_a(): pass")
-    command = [sys.executable if w == "{python}" else w for w in parts._pytest("test_it.py")]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "bench"), progress.ON_GPU: "1"}
-    environment.pop("PYTEST_ADDOPTS", None)
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 3 and "torch sees no GPU" in done.stdout + done.stderr
-    environment[progress.ON_GPU] = "0"
-    assert subprocess.run(command, cwd=tmp_path, env=environment).returncode == 0
-
-
-def test_tests_that_cannot_start_are_no_success(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT / "bench"))
-    for code in ("import no_such_module", "pass"):
-        done = subprocess.run(
-            [sys.executable, "-m", "gpu_suite.supervise", "--progress", tmp_path / "units",
-             "--logs", tmp_path / "logs", "--restarts", "1", "--", sys.executable, "-c", code],
-            capture_output=True, text=True,
-        )  # fmt: skip
-        assert done.returncode == 1 and "nothing ran" in done.stdout, done.stderr
-
-
-def test_a_sanitizer_s_verdict_is_not_tried_again(tree: Path, monkeypatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(tree / "bench"))
-    run = f"{sys.executable} {tree.parent / 'rows.py'} {tree.parent / 'a.json'} 0.01 2"
-    done = subprocess.run(
-        [sys.executable, "-m", "gpu_suite.supervise", "--progress", tree.parent / "units",
-         "--logs", tree.parent / "logs", "--final", "9", "--", "bash", "-c",
-         f"{run} && echo ERROR SUMMARY: 2 errors && exit 9"],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 1 and "2 passed" in done.stdout
-    assert "exit code 9; ERROR SUMMARY: 2 errors" in done.stdout
-    assert (tree.parent / "logs" / "units.0.log").read_text().count("--- ") == 1
 
 
 def test_logs_are_cut_to_what_can_be_taken_home(tmp_path: Path) -> None:
@@ -482,22 +236,6 @@ def test_sources_without_a_repository_have_a_name(tree: Path) -> None:
         _, _, lines = finished(tree, "[sh('a', 'echo $KAN_FAST_COMMIT')]", *arguments)
         assert lines[3].endswith(f"commit {expected}")
         assert any(line.endswith(f"  {expected}") for line in lines if "PASS" in line)
-
-
-def test_processes_are_found_wherever_they_went(tmp_path: Path) -> None:
-    with (tmp_path / "log").open("wb") as log:
-        process = processes.start(
-            ["bash", "-c", "setsid sleep 1000 & sleep 1000"], os.environ, log, tmp_path
-        )
-    until = time.monotonic() + 10
-    while len(processes.descendants(process.pid)) < 2 and time.monotonic() < until:
-        time.sleep(0.05)
-    below = processes.descendants(process.pid)
-    assert len(below) == 2
-    processes.end(process, 0.5)
-    assert process.poll() is not None
-    assert not any(Path(f"/proc/{pid}").exists() and "Z" not in
-                   Path(f"/proc/{pid}/stat").read_text() for pid in below)  # fmt: skip
 
 
 def test_the_core_is_rehearsed_from_end_to_end(tmp_path: Path) -> None:
