@@ -148,7 +148,8 @@ def measure(shape: Shape, name: str, args: argparse.Namespace) -> dict:
             runs = works(runs, row["failed"])
             if kind == "step":
                 if not args.core:
-                    row |= _counts(runs)
+                    with gpu_rows.alone(row["failed"], "profiler"):
+                        row |= _counts(runs)
                 add_graphs(runs, row["failed"])
             row[kind] = figures(runs, args.seconds)
             ours = row[kind]["seconds"].get("kan_fast", float("nan"))
@@ -181,7 +182,8 @@ def second_derivatives(args: argparse.Namespace) -> dict:
     row: dict = {"failed": {}}
     runs = works(runs, row["failed"])
     if not args.core:
-        row |= _counts(runs)
+        with gpu_rows.alone(row["failed"], "profiler"):
+            row |= _counts(runs)
     add_graphs(runs, row["failed"])
     return row | figures(runs, args.seconds)
 

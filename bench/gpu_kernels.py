@@ -106,8 +106,10 @@ def row_of(shape: Shape, precision: str, seconds: float, ceilings: dict) -> dict
                     "of_gemm_ceiling": work / time / ceilings[precision],
                     "bytes_per_second": moved / time,
                     "of_copy_ceiling": moved / time / ceilings["copy"],
-                    "kernels": gpu_timing.kernels(entrants[name]),
+                    "kernels": [],
                 }
+                with gpu_rows.alone(row["failed"], f"profiler of {name}"):
+                    row[kind][name]["kernels"] = gpu_timing.kernels(entrants[name])
     return row
 
 
