@@ -57,7 +57,7 @@ class CMakeBuild(build_ext):
             "-B",
             str(build),
             "-DCMAKE_BUILD_TYPE=Release",
-            # a kept folder may be another Python's, and name programs of an environment that is gone
+            # a kept folder may be that of another Python, and of an environment that is gone
             *("-U", "*Python*", "-U", "*PYTHON*", "-U", "CMAKE_MAKE_PROGRAM"),
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
