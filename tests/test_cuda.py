@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -206,6 +207,15 @@ def test_the_compiler_makes_products_of_tensor_cores(arch: str, sparse: bool) ->
         dense = len(made) - skipping
         assert dense > 0 and dense % passes == 0
         assert (skipping > 0) == sparse and skipping % passes == 0
+
+
+def test_a_block_has_the_shared_memory_that_the_driver_says(monkeypatch) -> None:
+    # of compute capability 11.0, of which there is no table here
+    given = SimpleNamespace(shared_memory_per_block_optin=227 << 10)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: given)
+    monkeypatch.setattr(machine, "gpu", lambda _: machine.Gpu("Thor", (11, 0), 20))
+    x = SimpleNamespace(is_cuda=True, device=torch.device("cuda", 7))
+    assert cuda_kernels._choices(x, 3) == [(cuda_kernels.sparse, False, 227 << 10)]
 
 
 def test_who_asks_for_them_gets_them() -> None:
