@@ -22,6 +22,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from machine_code import output, tool
+
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = ROOT / "kan_fast" / "backends" / "tiles"
 #: bytes of shared memory that a block may have
@@ -256,13 +258,12 @@ def compile_job(job: dict[str, Any]) -> dict[str, Any]:
     if name in TILED:
         options["maxnreg"] = MAX_REGISTERS
     compiled = triton.compile(source, target=target, options=options)
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernel.cubin"
         cubin.write_bytes(compiled.asm["cubin"])
-        usage = _output(tools / "cuobjdump", "--dump-resource-usage", cubin)
-        counts = mnemonics(_output(tools / "nvdisasm", "-c", cubin))
-        serial = job["arch"] == 90 and _serialised(tools / "ptxas", compiled.asm["ptx"], folder)
+        usage = output(tool("cuobjdump"), "--dump-resource-usage", cubin)
+        counts = mnemonics(output(tool("nvdisasm"), "-c", cubin))
+        serial = job["arch"] == 90 and _serialised(tool("ptxas"), compiled.asm["ptx"], folder)
     registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
     return dict(
         kernel=name, arch=job["arch"], precision=job["precision"], tile=job["label"],
@@ -273,7 +274,7 @@ def compile_job(job: dict[str, Any]) -> dict[str, Any]:
     )  # fmt: skip
 
 
-def _serialised(ptxas: Path, ptx: str, folder: str) -> bool:
+def _serialised(ptxas: str, ptx: str, folder: str) -> bool:
     """Whether the assembler makes every product of Hopper's wait for the one before (C7510 and
     the like), which costs most of their speed."""
     source = Path(folder) / "kernel.ptx"
@@ -292,10 +293,6 @@ def variant_of(job: dict[str, Any]) -> str:
     derivative = max(c.get("DERIVATIVE", 0), c.get("DERIVATIVE_IN", 1) - 1)
     words += [f"d{derivative}"] * (derivative > 0) + ["v"] * bool(c.get("HAS_V"))
     return " ".join(words + ["1x1"] * ("in_features" in c))
-
-
-def _output(*command: Any) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def faults(found: dict[str, Any]) -> list[str]:
