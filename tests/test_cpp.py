@@ -25,7 +25,7 @@ def test_kernels_are_right_and_clean_under_the_sanitizers(tmp_path: Path) -> Non
     options = ["-DKAN_FAST_CXX_TESTS=ON", "-DKAN_FAST_SANITIZE=ON", "-DKAN_FAST_CUDA=OFF"]
     run("cmake", "-G", "Ninja", "-S", ROOT, "-B", tmp_path, *options)
     run("cmake", "--build", tmp_path)
-    for name in ("test_kernels", "test_device", "test_sparse", "test_group"):
+    for name in ("test_kernels", "test_device", "test_sparse", "test_group", "test_layouts"):
         printed = run(tmp_path / name)
         assert printed.startswith("0 failures"), printed
 
