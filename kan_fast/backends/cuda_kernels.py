@@ -21,9 +21,8 @@ _PRODUCTS = {"tf32x3": 0, "tf32": 1, "bf16": 2, "fp16": 3}
 MMA_OUTPUTS, MMA_FUNCTIONS = 16, 40
 #: and from order 1 up to this one
 MMA_ORDER = 3
-#: how a forward uses tensor cores: as structured-sparse ones, and by wgmma where
-#: compute capability is 9.0. Not before a GPU has confirmed who holds which selector (mma.h), and
-#: how descriptors are read (wgmma.h)
+#: how a forward uses tensor cores: as structured-sparse ones, and by wgmma where compute
+#: capability is 9.0. Both are as documented (docs/gpu-validation.md) and off until they have run
 sparse = False
 wgmma = False
 WGMMA_CAPABILITY = (9, 0)
