@@ -8,7 +8,6 @@ Entrants take turns as in `cpu_suite.py`; figures are over the first entrant of 
 from __future__ import annotations
 
 import copy
-import os
 import statistics
 from collections.abc import Callable
 
@@ -79,8 +78,8 @@ def update_grid() -> Runs:
     x = torch.randn(10_000, 64) * 0.5
     ours = kan_fast.KANLinear(64, 64)
     runs: Runs = {}
-    if path := os.environ.get("KAN_FAST_EFFICIENT_KAN"):
-        theirs = peers.load_efficient_kan(path)(64, 64)
+    if layer := peers.efficient_kan_layer():
+        theirs = layer(64, 64)
         runs["efficient-kan"] = lambda: theirs.update_grid(x)
     old, weight = ours.grid.clone(), ours.spline_weight.detach().clone()
     runs["plain lstsq"] = lambda: _lstsq(x, old, old * 1.1, weight)

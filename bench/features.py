@@ -16,7 +16,6 @@ import importlib.util
 import inspect
 import io
 import json
-import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -278,8 +277,8 @@ def libraries() -> dict[str, Make]:
     found: dict[str, Make] = {"kan_fast": kan_fast.KANLinear}
     if importlib.util.find_spec("kan"):
         found["pykan"] = lambda i, o, spline_order=3: peers.pykan_model((i, o), 5, spline_order)
-    if path := os.environ.get("KAN_FAST_EFFICIENT_KAN"):
-        found["efficient-kan"] = peers.load_efficient_kan(path)
+    if layer := peers.efficient_kan_layer():
+        found["efficient-kan"] = layer
     if peer := peers.dense_peer("gaussian"):
         found["fast-kan"] = peer[1]
     if importlib.util.find_spec("inkan"):

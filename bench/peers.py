@@ -1,7 +1,7 @@
 """The public packages that a bench can run beside ours, each where it can be found.
 
-pykan and inkan join when they are installed; efficient-kan, fast-kan and ChebyKAN when
-KAN_FAST_EFFICIENT_KAN, KAN_FAST_FAST_KAN and KAN_FAST_CHEBY_KAN name their source files.
+pykan and inkan join when they are installed; efficient-kan, fast-kan and ChebyKAN are fetched by
+`real_libraries.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import contextlib
 import functools
 import importlib.util
 import math
-import os
 import sys
 import tempfile
 import warnings
@@ -19,6 +18,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
 
+import real_libraries
 import torch
 from torch import nn
 
@@ -71,6 +71,15 @@ def load_efficient_kan(path: str) -> type[nn.Module]:
     raise ImportError(f"{path} defines neither KANLinear nor KANLinearModule")
 
 
+def efficient_kan_layer() -> type[nn.Module] | None:
+    """The layer of efficient-kan, or None and a line that says why."""
+    try:
+        return load_efficient_kan(real_libraries.efficient_kan()[0])
+    except real_libraries.Missing as why:
+        print(f"efficient-kan is left out: {why}")
+        return None
+
+
 class Oracle(kan_fast.KANLinear):
     """Our layer in plain torch operators."""
 
@@ -115,9 +124,7 @@ def models(
         "equal-width mlp": lambda: mlp(widths),
         "oracle": lambda: stack(Oracle, widths, **options),
     }
-    path = os.environ.get("KAN_FAST_EFFICIENT_KAN")
-    if path:
-        layer = load_efficient_kan(path)
+    if layer := efficient_kan_layer():
         makers["efficient-kan"] = lambda: stack(layer, widths, **options)
         makers["accelerated efficient-kan"] = lambda: kan_fast.accelerate(
             stack(layer, widths, **options), strict=True
@@ -170,13 +177,15 @@ def dense_models(
 
 def dense_peer(family: str) -> tuple[str, type[nn.Module], str] | None:
     """Name, class and the option for the number of functions of a public layer, if one is named."""
-    if family == "gaussian" and (path := os.environ.get("KAN_FAST_FAST_KAN")):
-        return "fast-kan", load_classes(path).FastKANLayer, "num_grids"
-    if family == "chebyshev" and (path := os.environ.get("KAN_FAST_CHEBY_KAN")):
-        classes = vars(load_classes(path))
-        names = ("ChebyKANLayer", "ChebyshevKANLayer")
-        return "ChebyKAN", next(classes[n] for n in names if n in classes), "degree"
-    return None
+    try:
+        if family == "gaussian":
+            return "fast-kan", load_classes(real_libraries.fast_kan()).FastKANLayer, "num_grids"
+        classes = vars(load_classes(real_libraries.cheby_kan()))
+    except real_libraries.Missing as why:
+        print(f"{family} peer is left out: {why}")
+        return None
+    names = ("ChebyKANLayer", "ChebyshevKANLayer")
+    return "ChebyKAN", next(classes[n] for n in names if n in classes), "degree"
 
 
 def _built(makers: dict[str, Callable[[], nn.Module]]) -> dict[str, nn.Module]:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kan_fast import torch_internals
 from kan_fast.kernels import Kernels
 from kan_fast.spec import BasisSpec
 from kan_fast.transforms import (
@@ -77,10 +78,7 @@ def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
     for function, _ in ctx.next_functions[node:]:
         if function is None:
             continue
-        try:
-            return need if torch._C._will_engine_execute_node(function) else (False,) * 3
-        except RuntimeError:  # torch does not say so of a leaf that it was asked for
-            return need
+        return (False,) * 3 if torch_internals.will_execute(function) is False else need
     return need
 
 

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from kan_fast import reference
+from kan_fast import reference, torch_internals
 from kan_fast.autograd import Out
 from kan_fast.backends import BACKENDS
 from kan_fast.dense_base import LayerWithBase, Parts
@@ -186,7 +186,7 @@ def _apply(
 ) -> Tensor:
     # a graph's compiler fuses the plain operators itself
     chosen = "reference"
-    if not torch.compiler.is_compiling() or torch.compiler.is_exporting():
+    if not torch.compiler.is_compiling() or torch_internals.is_exporting():
         chosen = plan_for(x, weight, 0, backend).backend
     if not hasattr(BACKENDS[chosen], "dense_kernels"):
         return reference.dense_linear(x, centers, weight, basis)

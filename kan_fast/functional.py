@@ -11,10 +11,8 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd import forward_ad
-from torch.fx.experimental.proxy_tensor import get_proxy_mode
 
-from kan_fast import envs, machine, traced
+from kan_fast import envs, machine, torch_internals, traced
 from kan_fast.backends import BACKENDS, packed
 from kan_fast.checks import check, fits
 from kan_fast.planner import choose
@@ -68,32 +66,27 @@ def _transform(x: Tensor) -> str | None:
     """What is going on that only plain torch operators get right, or None."""
     if type(x) is not Tensor and not isinstance(x, torch.nn.Parameter):
         return f"the tensor subclass {type(x).__name__}"
-    if torch._C._get_tracing_state() is not None:
+    if torch_internals.tracing_state() is not None:
         return "torch.jit.trace"
-    if torch.compiler.is_exporting():
+    if torch_internals.is_exporting():
         return "torch.export"
-    if torch._C._len_torch_dispatch_stack() and get_proxy_mode() is not None:
+    if torch_internals.is_make_fx():
         # a kernel's result would be a constant of the graph
         return "make_fx"
-    if torch._C._are_functorch_transforms_active() and _forward_levels() > 1:
+    if torch_internals.in_transform() and torch_internals.forward_levels() > 1:
         # torch loses the tangent of a tangent of a custom Function without a word
         return "forward mode inside forward mode"
     return None
-
-
-def _forward_levels() -> int:
-    stack = torch._C._functorch.get_interpreter_stack() or []
-    return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack)
 
 
 def plain(device: str = "cpu") -> bool:
     """Whether nothing but a call is going on: no tracing, no transform, no autocast."""
     return not (
         torch.compiler.is_compiling()
-        or torch._C._get_tracing_state() is not None
-        or torch._C._len_torch_dispatch_stack()
-        or torch._C._are_functorch_transforms_active()
-        or forward_ad._current_level >= 0
+        or torch_internals.tracing_state() is not None
+        or torch_internals.dispatch_modes()
+        or torch_internals.in_transform()
+        or torch_internals.in_forward_mode()
         or torch.is_autocast_enabled(device)
     )
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
+from kan_fast import torch_internals
 from kan_fast.backends import BACKENDS
 from kan_fast.errors import DerivativeError
 from kan_fast.spec import BasisSpec
@@ -19,7 +19,7 @@ from kan_fast.spec import BasisSpec
 
 def _refuse_tangents() -> None:
     # torch.func.jvp of an operator gives a tangent of zeros without a word
-    if forward_ad._current_level >= 0:
+    if torch_internals.in_forward_mode():
         raise DerivativeError(
             "kan_fast: the operator kan_fast::kan_linear has no forward-mode derivative, and one "
             "was asked for; call kan_fast.kan_linear or the layer instead"

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
+from kan_fast import torch_internals
 from kan_fast.activations import known_activation
 from kan_fast.autograd import Out
 from kan_fast.backends import BACKENDS, packed
@@ -153,10 +154,7 @@ def _wanted(ctx: Any, parameters: Sequence[Tensor | None], need: list[bool]) -> 
         function = None if t is None else next(functions)[0]
         if not needed or function is None:
             continue
-        try:
-            if torch._C._will_engine_execute_node(function):
-                return need
-        except RuntimeError:  # torch does not say so of a leaf that it was asked for
+        if torch_internals.will_execute(function) is not False:
             return need
     return [False] * len(need)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 
-from kan_fast import envs, machine, reference
+from kan_fast import envs, machine, reference, torch_internals
 from kan_fast.ops import kan_linear_op
 from kan_fast.spec import MAX_SPLINE_ORDER, BasisSpec
 
@@ -24,10 +23,10 @@ def backend_of(x: Tensor, spline_order: int, backend: str = "auto") -> str | Non
     if (
         x.dtype not in (*_KERNEL_DTYPES, *_HALF_DTYPES)
         or spline_order > MAX_SPLINE_ORDER
-        or torch.compiler.is_exporting()
-        or torch._C._are_functorch_transforms_active()
+        or torch_internals.is_exporting()
+        or torch_internals.in_transform()
         # the operators have no tangents
-        or forward_ad._current_level >= 0
+        or torch_internals.in_forward_mode()
     ):
         return None
     device = x.device.type

@@ -8,10 +8,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd import Function, forward_ad
+from torch.autograd import Function
 
-in_transform = torch._C._are_functorch_transforms_active
-_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+from kan_fast.torch_internals import in_forward_mode, in_transform, is_wrapped, unwrap_if_dead
 
 
 class Contraction(Function):
@@ -22,7 +21,7 @@ class Contraction(Function):
 
     @classmethod
     def apply(cls, *args: Any) -> Any:
-        if in_transform() or forward_ad._current_level >= 0:
+        if in_transform() or in_forward_mode():
             return _apply_uncompiled()(cls, *args)
         return super(Function, cls).apply(*args)
 
@@ -44,7 +43,7 @@ def _apply_uncompiled() -> Callable[..., Any]:
 def keep(ctx: Any, tensors: tuple, rest: tuple) -> None:
     """Saves what backward and jvp need; tangents are rare, and saving for them costs time."""
     ctx.save_for_backward(*tensors)
-    if forward_ad._current_level >= 0 or in_transform():
+    if in_forward_mode() or in_transform():
         ctx.save_for_forward(*tensors)
     ctx.rest = rest
 
@@ -54,13 +53,13 @@ def saved_tensors(ctx: Any) -> tuple[Tensor | None, ...]:
     tensors = ctx.saved_tensors
     if not in_transform():
         for t in tensors:
-            if t is not None and _is_wrapped(t):
+            if t is not None and is_wrapped(t):
                 return tuple(_unwrap(t) for t in tensors)
     return tensors
 
 
 def _unwrap(tensor: Tensor | None) -> Tensor | None:
-    return None if tensor is None else torch._C._functorch.unwrap_if_dead(tensor)
+    return None if tensor is None else unwrap_if_dead(tensor)
 
 
 def unfold(

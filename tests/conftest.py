@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 
+# tests run in several processes, whose threads must not spin while they wait; read by OpenMP's
+# runtime when torch loads it
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
 import torch
 
 if not torch.cuda.is_available():
@@ -27,6 +31,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--shard", default="0/1", help="N/M: of M equal shares of the tests, run number N"
     )
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """What `-n auto` in pyproject.toml means: each process has torch's threads of its own."""
+    return min(os.cpu_count() or 1, 4)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
+import beside
 import pytest
 import torch
 from efficient_kan_copies import VendoredKANLinear
@@ -14,15 +12,10 @@ import kan_fast
 from kan_fast import convert
 from kan_fast.errors import ConversionError
 
-FOLDER = os.environ.get("KAN_FAST_PYKAN")
-
 
 @pytest.fixture
 def kan():
-    if not FOLDER:
-        pytest.skip("KAN_FAST_PYKAN is unset: no folder with pykan given")
-    sys.path.append(FOLDER)
-    return pytest.importorskip("kan", reason="pykan cannot be imported here")
+    return beside.pykan()
 
 
 class Vendored(nn.Module):

@@ -1,16 +1,14 @@
 """fast-kan's and ChebyKAN's layers, plain and accelerated.
 
-Public copies of the real ones run where KAN_FAST_FAST_KAN and KAN_FAST_CHEBY_KAN name their
-source files; what they leave open is covered by layers written here in our own words.
+Public copies of the real ones run, and what they leave open is covered by layers written here in
+our own words.
 """
 
 from __future__ import annotations
 
 import copy
-import os
-import sys
-from pathlib import Path
 
+import beside
 import pytest
 import torch
 import torch.nn.functional as F
@@ -19,8 +17,7 @@ from torch import Tensor, nn
 import kan_fast
 from kan_fast import dispatch
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
-from peers import load_classes  # noqa: E402
+from peers import load_classes  # isort: skip
 
 
 class Centers(nn.Module):
@@ -72,19 +69,21 @@ LAYERS = {
     "fast-kan, bare": lambda: FastKANLayer(6, 5, 4, use_layernorm=False, use_base_update=False),
     "ChebyKAN": lambda: ChebyKANLayer(6, 5, 4),
 }
-for variable, name, options in (
-    ("KAN_FAST_FAST_KAN", "FastKANLayer", {}),
-    ("KAN_FAST_CHEBY_KAN", "ChebyshevKANLayer", {"degree": 4}),
+MISSING = ""
+for find, name, options in (
+    (beside.real_libraries.fast_kan, "FastKANLayer", {}),
+    (beside.real_libraries.cheby_kan, "ChebyshevKANLayer", {"degree": 4}),
 ):
-    if path := os.environ.get(variable):
+    path, why = beside.or_why_not(find)
+    MISSING += why
+    if path is not None:
         cls = getattr(load_classes(path), name)
         LAYERS[f"the public {name}"] = lambda cls=cls, options=options: cls(6, 5, **options)
 
 
 def test_public_copies_are_there() -> None:
-    missing = [v for v in ("KAN_FAST_FAST_KAN", "KAN_FAST_CHEBY_KAN") if not os.environ.get(v)]
-    if missing:
-        pytest.skip(f"{' and '.join(missing)} unset: no source of the real layers given")
+    if MISSING:
+        pytest.skip(MISSING)
     assert len(LAYERS) == 5
 
 

@@ -111,6 +111,14 @@ def test_only_the_environment_page_reads_the_environment() -> None:
             assert "environ" not in path.read_text() and "getenv" not in path.read_text(), path
 
 
+@pytest.mark.parametrize("path", PYTHON, ids=lambda p: str(p.relative_to(ROOT)))
+def test_private_names_of_torch_are_in_one_module(path: Path) -> None:
+    # and with them what its versions treat differently
+    private = r"torch(\.\w+)*\._(?!_)|forward_ad|_functorch|proxy_tensor|compiler\.is_exporting"
+    if path.name != "torch_internals.py":
+        assert not re.search(private, path.read_text())
+
+
 def test_every_variable_is_documented() -> None:
     text = (ROOT / "docs" / "envs.md").read_text()
     sources = PYTHON + TRITON + KERNELS + [ROOT / "setup.py"]

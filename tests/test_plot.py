@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import sys
-
+import beside
 import pytest
 import torch
 from efficient_kan_copies import VendoredKANLinear
@@ -14,7 +12,6 @@ import kan_fast
 from kan_fast.edges import edges_of
 
 pytest.importorskip("matplotlib", reason="no matplotlib to plot with")
-FOLDER = os.environ.get("KAN_FAST_PYKAN")
 
 
 def models() -> dict[str, nn.Module]:
@@ -73,10 +70,7 @@ def test_edges_of_dense_layers_add_up_to_the_layer(of: str) -> None:
 
 
 def test_pykan_models(tmp_path) -> None:
-    if not FOLDER:
-        pytest.skip("KAN_FAST_PYKAN is unset: no folder with pykan given")
-    sys.path.append(FOLDER)
-    kan = pytest.importorskip("kan", reason="pykan cannot be imported here")
+    kan = beside.pykan()
     x = torch.rand(100, 2)
     for accelerated in (False, True):
         model = kan.KAN([2, 3, 1], auto_save=False)

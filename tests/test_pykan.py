@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import beside
 import pytest
 import torch
 
@@ -17,11 +18,8 @@ import kan_fast
 from kan_fast import dispatch
 from kan_fast.errors import DerivativeError
 
-FOLDER = os.environ.get("KAN_FAST_PYKAN")
-if not FOLDER:
-    pytest.skip("KAN_FAST_PYKAN is unset: no folder with pykan given", allow_module_level=True)
-sys.path.append(FOLDER)
-kan = pytest.importorskip("kan", reason="pykan cannot be imported here")
+kan = beside.pykan()
+FOLDER = str(Path(kan.__file__).parents[1])
 
 MODELS = {
     "plain": {},

@@ -1,16 +1,11 @@
-"""The real efficient-kan beside ours, when KAN_FAST_EFFICIENT_KAN names its source files.
-
-The variable holds paths separated by ':', each a file with the class or a checkout of its
-repository.
-"""
+"""The real efficient-kan beside ours: public copies, or those that KAN_FAST_EFFICIENT_KAN names."""
 
 from __future__ import annotations
 
 import copy
-import os
-import sys
 from pathlib import Path
 
+import beside
 import pytest
 import torch
 from torch import nn
@@ -18,16 +13,12 @@ from torch import nn
 import kan_fast
 from kan_fast.adapters import efficient_kan
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
-from peers import load_efficient_kan  # noqa: E402
+from peers import load_efficient_kan  # isort: skip
 
-PATHS = [p for p in os.environ.get("KAN_FAST_EFFICIENT_KAN", "").split(":") if p]
-pytestmark = pytest.mark.skipif(
-    not PATHS, reason="KAN_FAST_EFFICIENT_KAN is unset: no source of the real efficient-kan given"
-)
+PATHS = beside.or_skip(beside.real_libraries.efficient_kan)
 
 
-@pytest.fixture(params=PATHS or ["unset"], ids=lambda p: Path(p).stem)
+@pytest.fixture(params=PATHS, ids=lambda p: Path(p).stem)
 def real(request):
     return load_efficient_kan(request.param)
 
@@ -71,10 +62,10 @@ def test_state_dicts_are_interchangeable(real) -> None:
     theirs.load_state_dict(stack(kan_fast.KANLinear).state_dict())
 
 
-def test_initial_values_for_a_seed(real) -> None:
-    ours, theirs = stack(kan_fast.KANLinear), stack(real)
-    if (theirs[0].spline_scaler == theirs[0].scale_spline).all():
-        pytest.skip("this copy predates the Kaiming initialisation of efficient-kan 7b6ce1c")
+def test_initial_values_for_a_seed() -> None:
+    # other copies predate the Kaiming initialisation of the scaler in efficient-kan 7b6ce1c
+    (path,) = (p for p in PATHS if "self.spline_scaler, a=" in Path(p).read_text())
+    ours, theirs = stack(kan_fast.KANLinear), stack(load_efficient_kan(path))
     for (name, a), b in zip(ours.state_dict().items(), theirs.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-7, msg=name)
 

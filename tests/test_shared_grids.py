@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import copy
-import os
 import sys
 
+import beside
 import pytest
 import torch
 from ranks import on_two_ranks
 
 import kan_fast
 
-PYKAN = os.environ.get("KAN_FAST_PYKAN")
+PYKAN, _ = beside.or_why_not(beside.real_libraries.pykan)
 
 
 def _models() -> dict[str, torch.nn.Module]:

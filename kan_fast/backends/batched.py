@@ -5,19 +5,17 @@ Its tensors have no address, and it has no rule for einsum; rare enough for plai
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from kan_fast import reference
 from kan_fast.spec import BasisSpec, DenseBasis
-
-_is_batched = torch._C._functorch.is_legacy_batchedtensor
+from kan_fast.torch_internals import is_legacy_batched
 
 
 def is_batched(*tensors: Tensor | None) -> bool:
     """Whether one of them is a batch of the older vmap."""
     for t in tensors:
-        if t is not None and _is_batched(t):
+        if t is not None and is_legacy_batched(t):
             return True
     return False
 

@@ -1,5 +1,5 @@
-// The kernels of one instruction set. Built once per set, with KAN_ISA naming it; the compiler
-// flags decide how wide a vector is.
+// The kernels of one instruction set and number type. Built once for each pair, with KAN_ISA and
+// KAN_SCALAR naming it; the compiler flags decide how wide a vector is.
 #include <type_traits>
 
 #include "contract_in_weight.h"
@@ -148,12 +148,8 @@ namespace kan_fast {
 #define KAN_CONCAT(a, b) KAN_CONCAT_(a, b)
 #define KAN_ENTRY KAN_CONCAT(KAN_ISA, _kernels)
 template <>
-const KernelSet<float>& KAN_ENTRY<float>() {
-  return KAN_ISA::kernels<float>();
-}
-template <>
-const KernelSet<double>& KAN_ENTRY<double>() {
-  return KAN_ISA::kernels<double>();
+const KernelSet<KAN_SCALAR>& KAN_ENTRY<KAN_SCALAR>() {
+  return KAN_ISA::kernels<KAN_SCALAR>();
 }
 
 }  // namespace kan_fast

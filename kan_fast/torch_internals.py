@@ -1,0 +1,60 @@
+"""Names of torch that are private or that its versions treat differently; no other module has any.
+
+`.ci/run` runs the tests of what depends on them on the oldest torch that pyproject.toml allows, on
+2.11 and on the newest.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.autograd import forward_ad
+from torch.autograd.graph import Node
+from torch.fx.experimental.proxy_tensor import get_proxy_mode
+
+#: whether a transform of torch.func is active
+in_transform = torch._C._are_functorch_transforms_active
+#: whether a tensor is one that a transform of torch.func has wrapped
+is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
+#: whether a tensor is a batch of the older vmap (`is_grads_batched`)
+is_legacy_batched = torch._C._functorch.is_legacy_batchedtensor
+#: the state of torch.jit.trace, None where it is not at work
+tracing_state = torch._C._get_tracing_state
+#: how many modes, such as FakeTensorMode, see every operator
+dispatch_modes = torch._C._len_torch_dispatch_stack
+#: the tensor inside the wrapper of a transform that has ended, else the tensor itself
+unwrap_if_dead = torch._C._functorch.unwrap_if_dead
+
+
+def is_exporting() -> bool:
+    """Whether torch.export traces the caller.
+
+    Dynamo of torch 2.11 folds a call of `torch.compiler.is_exporting` to True under torch.compile,
+    too, so that every layer became plain operators there; the flag behind it is right in all
+    versions.
+    """
+    return torch.compiler._is_exporting_flag
+
+
+def is_make_fx() -> bool:
+    """Whether make_fx records the operators."""
+    return dispatch_modes() > 0 and get_proxy_mode() is not None
+
+
+def in_forward_mode() -> bool:
+    """Whether a level of forward-mode differentiation is open."""
+    return forward_ad._current_level >= 0
+
+
+def forward_levels() -> int:
+    """How many transforms of torch.func around the caller are forward-mode."""
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack)
+
+
+def will_execute(node: Node) -> bool | None:
+    """Whether this pass of the autograd engine visits a node; None where torch does not say,
+    which is so for a leaf that the caller of torch.autograd.grad named."""
+    try:
+        return torch._C._will_engine_execute_node(node)
+    except RuntimeError:
+        return None
