@@ -7,18 +7,21 @@ GEMM in the same precision, and a copy. Registers, shared memory and occupancy a
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 from collections.abc import Callable, Iterator
 
 import gpu
+import gpu_rows
 import gpu_timing
 import machine_info
-import options
 import timing
 import torch
+from gpu_timing import DEVICE
 from shapes import Shape
 
 import kan_fast
+from kan_fast import machine
 from kan_fast.backends import cuda_kernels, triton
 from kan_fast.backends.cuda_kernels import CudaKernels
 from kan_fast.functional import basis_of
@@ -45,6 +48,8 @@ def _with(sparse: bool, wgmma: bool, run: Callable[[], object]) -> gpu_timing.Ru
 def variants(product: str) -> Iterator[tuple[str, Kernels, bool, bool]]:
     """Name, kernels, sparse and wgmma."""
     yield "triton", triton.TritonKernels(product, None), False, False
+    if not (machine.facts().cuda or (DEVICE == "cpu" and machine.facts().cuda_emulated)):
+        return
     yield "cuda gather", CudaKernels(None), False, False
     for sparse in (False, True):
         for wgmma in (False, True):
@@ -55,10 +60,10 @@ def variants(product: str) -> Iterator[tuple[str, Kernels, bool, bool]]:
 def runs(shape: Shape, precision: str) -> dict[str, dict[str, gpu_timing.Run]]:
     """Forward and backward of a layer by every kernel, and the GEMMs of as many parameters."""
     (i, o), rows, k = shape.widths, shape.rows, shape.spline_order
-    layer = kan_fast.KANLinear(i, o, shape.grid_size, k).requires_grad_(False).cuda()
+    layer = kan_fast.KANLinear(i, o, shape.grid_size, k).requires_grad_(False).to(DEVICE)
     weights = (layer.grid, layer.spline_weight, layer.spline_scaler, layer.base_weight)
     basis = basis_of(k, "silu")
-    x, u = shape.inputs().cuda(), torch.randn(rows, o, device="cuda")
+    x, u = shape.inputs().to(DEVICE), torch.randn(rows, o, device=DEVICE)
     forward, backward = {}, {}
     for name, kernels, sparse, wgmma in variants(PRODUCTS[precision]):
 
@@ -73,8 +78,8 @@ def runs(shape: Shape, precision: str) -> dict[str, dict[str, gpu_timing.Run]]:
             backward[name] = _with(False, False, in_weight)
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     columns = o * (shape.grid_size + k + 1)
-    narrow, wide = x.to(dtype), torch.randn(i, columns, device="cuda", dtype=dtype)
-    wide_u = torch.randn(rows, columns, device="cuda", dtype=dtype)
+    narrow, wide = x.to(dtype), torch.randn(i, columns, device=DEVICE, dtype=dtype)
+    wide_u = torch.randn(rows, columns, device=DEVICE, dtype=dtype)
     forward["gemm"] = lambda: torch.mm(narrow, wide)
     backward["gemm"] = lambda: (torch.mm(wide_u, wide.t()), torch.mm(narrow.t(), wide_u))
     return {"forward": forward, "backward": backward}
@@ -82,14 +87,14 @@ def runs(shape: Shape, precision: str) -> dict[str, dict[str, gpu_timing.Run]]:
 
 def row_of(shape: Shape, precision: str, seconds: float, ceilings: dict) -> dict:
     """Every kernel's figures."""
-    row: dict = {"layer": str(shape), "precision": precision}
+    row: dict = {"layer": str(shape), "precision": precision, "failed": {}}
     (i, o), functions = shape.widths, shape.grid_size + shape.spline_order + 1
     for kind, entrants in runs(shape, precision).items():
         passes = 1 if kind == "forward" else 2
         work = 2 * passes * shape.rows * i * o * functions
         moved = 4 * passes * (shape.rows * (i + o) + i * o * (functions + 1))
         with gpu.precision(precision):
-            entrants = gpu.works(entrants, shape)
+            entrants = gpu.works(entrants, row["failed"])
             times = gpu_timing.interleaved(entrants, seconds)
             row[kind] = {}
             for name, taken in times.items():
@@ -121,21 +126,31 @@ def _say(row: dict) -> None:
 
 
 def main(args: argparse.Namespace, info: dict, layers: list[Shape]) -> int:
-    """Prints and saves the figures of every layer; 2 where there is no GPU."""
-    if not torch.cuda.is_available():
+    """Prints and saves the figures of every layer; 2 where there is no GPU, 1 where a row fails."""
+    if DEVICE == "cuda" and not torch.cuda.is_available():
         print("bench/kernels.py: --device cuda, but torch sees no CUDA GPU here")
         return 2
-    info = info | machine_info.gpu()
-    ceilings = {"copy": gpu_timing.copy_rate()}
-    for name in PRODUCTS:
-        with gpu.precision(name):
-            dtype = torch.bfloat16 if name == "bfloat16" else torch.float32
-            ceilings[name] = gpu_timing.gemm_rate(dtype)
-    print(f"ceilings: {ceilings}")
-    rows = []
-    for layer in layers:
+    if args.rehearse:
+        args.seconds, layers = 0.0, [Shape(32, (8, 16), layers[0].grid_size)]
+    fresh = {"machine": info | machine_info.gpu(), "ceilings": {}, "rows": []}
+    result = gpu_rows.resumed(args) or fresh
+    ceilings = result["ceilings"]
+
+    def measure_ceilings() -> None:
+        ceilings["copy"] = gpu_timing.copy_rate()
         for name in PRODUCTS:
-            rows.append(row_of(layer, name, args.seconds, ceilings))
-            _say(rows[-1])
-            options.save(args, {"machine": info, "ceilings": ceilings, "rows": rows})
-    return 0
+            with gpu.precision(name):
+                dtype = torch.bfloat16 if name == "bfloat16" else torch.float32
+                ceilings[name] = gpu_timing.gemm_rate(dtype)
+        print(f"ceilings: {ceilings}")
+
+    def add(layer: Shape, name: str) -> None:
+        result["rows"].append(row_of(layer, name, args.seconds, ceilings))
+        _say(result["rows"][-1])
+        if result["rows"][-1]["failed"]:
+            raise RuntimeError(str(result["rows"][-1]["failed"]))
+
+    rows = {"ceilings": measure_ceilings}
+    for layer in layers:
+        rows |= {f"{layer} {name}": functools.partial(add, layer, name) for name in PRODUCTS}
+    return min(1, gpu_rows.run(args, result, rows))

@@ -1,22 +1,48 @@
-"""How a step is timed on a GPU: events around each run, entrants in turns."""
+"""How a step is timed on a GPU: events around each run, entrants in turns.
+
+In a rehearsal, on a machine without a GPU, the same functions run on the CPU and measure nothing.
+"""
 
 from __future__ import annotations
 
+import gc
 import json
 import math
 import statistics
+import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 
+import machine_info
 import torch
 from torch.profiler import ProfilerActivity, profile
 
 Run = Callable[[], None]
+DEVICE = "cpu" if machine_info.REHEARSAL else "cuda"
+
+
+def synchronize() -> None:
+    """Waits for the GPU."""
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def forget() -> None:
+    """Gives back the memory of what has been measured, and what torch.compile has compiled: its
+    recompile limit counts all shapes of a process, and runs plain operators beyond."""
+    gc.collect()
+    if "torch._dynamo" in sys.modules:
+        torch._dynamo.reset()
+    if DEVICE == "cuda":
+        torch.cuda.empty_cache()
 
 
 def graphed(run: Run) -> Run:
     """The run as one CUDA graph; what it allocates and launches is recorded once."""
+    if DEVICE == "cpu":
+        return run
     stream = torch.cuda.Stream()
     stream.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(stream):
@@ -30,6 +56,11 @@ def graphed(run: Run) -> Run:
 
 
 def _seconds(run: Run, repeats: int) -> float:
+    if DEVICE == "cpu":
+        began = time.perf_counter()
+        for _ in range(repeats):
+            run()
+        return (time.perf_counter() - began) / repeats
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(repeats):
@@ -45,6 +76,9 @@ def interleaved(entrants: dict[str, Run], seconds: float) -> dict[str, list[floa
     A round runs each entrant often enough to take a few milliseconds, so that an event's own
     microseconds do not count.
     """
+    if DEVICE == "cpu":
+        # figures of the usual form, which mean nothing
+        return {name: [_seconds(run, 1)] * 2 for name, run in entrants.items()}
     repeats = {}
     for name, run in entrants.items():
         for _ in range(3):
@@ -62,8 +96,10 @@ def interleaved(entrants: dict[str, Run], seconds: float) -> dict[str, list[floa
 
 def peak_bytes(run: Run) -> int:
     """The most memory that is allocated during a run, over what is allocated before it."""
+    if DEVICE == "cpu":
+        return 0
     run()
-    torch.cuda.synchronize()
+    synchronize()
     torch.cuda.reset_peak_memory_stats()
     before = torch.cuda.memory_allocated()
     run()
@@ -71,13 +107,19 @@ def peak_bytes(run: Run) -> int:
     return torch.cuda.max_memory_allocated() - before
 
 
+def _profiled(run: Run) -> profile:
+    run()
+    synchronize()
+    activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * (DEVICE == "cuda")
+    with profile(activities=activities) as record:
+        run()
+        synchronize()
+    return record
+
+
 def launches(run: Run) -> dict[str, int]:
     """How often each kernel is launched in a run, by the profiler."""
-    run()
-    torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as record:
-        run()
-        torch.cuda.synchronize()
+    record = _profiled(run)
     found: dict[str, int] = {}
     for event in record.events():
         if event.device_type == torch.autograd.DeviceType.CUDA and "Mem" not in event.name:
@@ -87,11 +129,7 @@ def launches(run: Run) -> dict[str, int]:
 
 def kernels(run: Run) -> list[dict]:
     """Every kernel of a run, by the profiler: its time and what limits how many blocks run."""
-    run()
-    torch.cuda.synchronize()
-    with profile(activities=[ProfilerActivity.CUDA, ProfilerActivity.CPU]) as record:
-        run()
-        torch.cuda.synchronize()
+    record = _profiled(run)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         record.export_chrome_trace(str(path))
@@ -110,15 +148,15 @@ def kernels(run: Run) -> list[dict]:
     ]
 
 
-def copy_rate(size: int = 1 << 28) -> float:
+def copy_rate(size: int = 1 << (28 if DEVICE == "cuda" else 16)) -> float:
     """Bytes per second of a large copy, read and written: what the memory gives here."""
-    a, b = (torch.empty(size, device="cuda") for _ in range(2))
+    a, b = (torch.empty(size, device=DEVICE) for _ in range(2))
     times = interleaved({"copy": lambda: a.copy_(b)}, 0.3)["copy"]
     return 2 * 4 * size / statistics.median(times)
 
 
-def gemm_rate(dtype: torch.dtype, size: int = 8192) -> float:
+def gemm_rate(dtype: torch.dtype, size: int = 8192 if DEVICE == "cuda" else 64) -> float:
     """FLOP/s of a large product in the precision that is set: what the tensor cores give here."""
-    a, b = (torch.randn(size, size, device="cuda", dtype=dtype) for _ in range(2))
+    a, b = (torch.randn(size, size, device=DEVICE, dtype=dtype) for _ in range(2))
     times = interleaved({"gemm": lambda: torch.mm(a, b)}, 0.3)["gemm"]
     return 2 * size**3 / statistics.median(times)

@@ -74,6 +74,7 @@ def main() -> int:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--suite", choices=SUITES, default="cpu")
     parser.add_argument("--only", help="layers that contain this text")
+    parser.add_argument("--rehearse", action="store_true", help="tiny, of --device cuda on the CPU")
     args, info = options.start(parser)
     layers = list(dict.fromkeys(layer for shape in SUITES[args.suite] for layer in shape.layers()))
     layers = [layer for layer in layers if args.only is None or args.only in str(layer)]

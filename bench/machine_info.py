@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 import subprocess
 
@@ -11,10 +12,13 @@ import kan_fast
 from kan_fast import machine
 from kan_fast.cli import info
 
+#: what `bench/gpu_suite.sh --rehearse` runs on the CPU must not pass for a measurement
+REHEARSAL: dict = {"rehearsal": True} if os.environ.get("KAN_FAST_SUITE_REHEARSAL") == "1" else {}
+
 
 def collect() -> dict:
-    """CPU, threads, versions and commit."""
-    return {
+    """CPU, threads, versions and commit; and whether this is only a rehearsal of a GPU run."""
+    return REHEARSAL | {
         "cpu": info.cpu(),
         "threads": torch.get_num_threads(),
         "isa": machine.facts().extension,
@@ -29,11 +33,14 @@ def collect() -> dict:
 def gpu() -> dict:
     """GPU, driver, CUDA and Triton."""
     query = ["nvidia-smi", "--query-gpu=name,driver_version,clocks.max.sm", "--format=csv,noheader"]
-    done = subprocess.run(query, capture_output=True, text=True)
-    return {
+    try:
+        smi = subprocess.run(query, capture_output=True, text=True, timeout=20).stdout.strip()
+    except (OSError, subprocess.SubprocessError) as error:
+        smi = f"does not answer: {type(error).__name__}"
+    found = {"nvidia_smi": smi, "cuda": torch.version.cuda, "triton": machine.facts().triton}
+    if REHEARSAL:
+        return found | {"gpu": "none, a rehearsal"}
+    return found | {
         "gpu": torch.cuda.get_device_name(),
         "capability": torch.cuda.get_device_capability(),
-        "nvidia_smi": done.stdout.strip(),
-        "cuda": torch.version.cuda,
-        "triton": machine.facts().triton,
     }

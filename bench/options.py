@@ -10,6 +10,7 @@ from typing import TypeVar
 
 import machine_info
 import torch
+from gpu_suite import results
 
 T = TypeVar("T")
 
@@ -45,6 +46,13 @@ def selected(cases: Mapping[str, T], only: str | None) -> Iterator[tuple[str, T]
 
 
 def save(args: argparse.Namespace, result: dict) -> None:
-    """Writes the figures where `--json` says."""
+    """Writes the figures where `--json` says; a kill leaves the old ones or the new ones."""
     if args.json:
-        args.json.write_text(json.dumps(result, indent=1) + "\n")
+        results.write_whole(args.json, json.dumps(result, indent=1) + "\n")
+
+
+def saved(args: argparse.Namespace) -> dict | None:
+    """What an earlier process of the same run has saved, if there was one."""
+    if args.json and args.json.exists():
+        return json.loads(args.json.read_text())
+    return None

@@ -27,6 +27,9 @@ TRITON_INTERPRET = os.environ.get("TRITON_INTERPRET", "0") == "1"
 #: "1" lets CPU tensors run the CUDA kernels thread by thread, for tests
 CUDA_EMULATE = os.environ.get("KAN_FAST_CUDA_EMULATE", "0") == "1"
 
+#: the commit of sources that come without a repository
+COMMIT = os.environ.get("KAN_FAST_COMMIT") or None
+
 
 def cache_dir() -> Path:
     """Where tuned tiles are kept; looked up when used, so that a test may point elsewhere."""

@@ -36,7 +36,8 @@ def _plan(
     wanted: str,
     capability: tuple[int, int] | None = None,
 ) -> Plan:
-    _say_once_if_slow()
+    if device == "cpu":  # a GPU's kernels are Triton's, with or without the extension
+        _say_once_if_slow()
     name = str(dtype).removeprefix("torch.")
     problem = Problem(device, name, spline_order, transform, capability, wanted != "auto")
     plan = choose(problem, machine.facts(), BACKENDS, wanted)

@@ -34,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+@pytest.hookimpl(optionalhook=True)  # pytest-xdist may be absent or left out
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
     """What `-n auto` in pyproject.toml means: each process has torch's threads of its own."""
     return min(os.cpu_count() or 1, 4)

@@ -19,22 +19,24 @@ def jit() -> SimpleNamespace:
 
     from kan_fast._triton_jit import contract_in_weight, contract_out, dense, gather, gram
 
+    kernels = (
+        contract_out.contract_out,
+        contract_in_weight.contract_in_weight,
+        contract_in_weight.unfold,
+        dense.dense_values,
+        dense.dense_fold,
+        gather.pack,
+        gather.gather_out,
+        gather.gather_in,
+        gram.gram,
+        gram.gram_gradient,
+    )
+    for kernel in kernels:
+        # Triton's key of a kernel on disk depends on which others have been asked for theirs: in
+        # one order always, so that a process finds what another one has compiled
+        getattr(kernel, "cache_key", None)  # the interpreter has none
     return SimpleNamespace(
-        **{
-            kernel.__name__: kernel
-            for kernel in (
-                contract_out.contract_out,
-                contract_in_weight.contract_in_weight,
-                contract_in_weight.unfold,
-                dense.dense_values,
-                dense.dense_fold,
-                gather.pack,
-                gather.gather_out,
-                gather.gather_in,
-                gram.gram,
-                gram.gram_gradient,
-            )
-        },
+        **{kernel.__name__: kernel for kernel in kernels},
         dtypes={torch.float32: tl.float32, torch.float64: tl.float64},
     )
 

@@ -7,12 +7,12 @@ import contextlib
 import json
 import platform
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from kan_fast import commit as source_commit
 from kan_fast import envs, machine
 from kan_fast.backends import BACKENDS
 from kan_fast.spec import Problem
@@ -32,16 +32,8 @@ def cpu() -> str:
 
 
 def commit() -> str:
-    """Of a clone; "release" of an installed package."""
-    clone = Path(__file__).parents[2]
-    # an installed package may lie inside somebody else's repository
-    if (clone / ".git").exists():
-        describe = ["git", "describe", "--always", "--dirty"]
-        with contextlib.suppress(OSError):
-            done = subprocess.run(describe, cwd=clone, capture_output=True, text=True)
-            if done.returncode == 0:
-                return done.stdout.strip()
-    return "release"
+    """Of the sources that this package is; "release" of an installed one."""
+    return source_commit.of(Path(__file__).parents[2], envs.COMMIT)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
