@@ -24,7 +24,8 @@ class CMakeExtension(Extension):
 class CMakeBuild(build_ext):
     """Runs CMake and ninja. A failure leaves the package at reference speed and says so.
 
-    KAN_FAST_REQUIRE_EXTENSION=1 makes a failure an error, as in CI and when building wheels.
+    KAN_FAST_REQUIRE_EXTENSION=1 makes a failure an error, as in CI and when building wheels;
+    KAN_FAST_BUILD_DIR names a folder that keeps the objects for the next build.
     """
 
     def build_extension(self, extension: Extension) -> None:
@@ -43,7 +44,8 @@ class CMakeBuild(build_ext):
         import pybind11
 
         target = Path(self.get_ext_fullpath(extension.name)).resolve()
-        build = Path(self.build_temp).resolve() / extension.name
+        kept = os.environ.get("KAN_FAST_BUILD_DIR")
+        build = Path(kept or Path(self.build_temp) / extension.name).resolve()
         build.mkdir(parents=True, exist_ok=True)
         target.parent.mkdir(parents=True, exist_ok=True)
         configure = [
@@ -55,6 +57,8 @@ class CMakeBuild(build_ext):
             "-B",
             str(build),
             "-DCMAKE_BUILD_TYPE=Release",
+            # a kept folder may be that of another Python, and of an environment that is gone
+            *("-U", "*Python*", "-U", "*PYTHON*", "-U", "CMAKE_MAKE_PROGRAM"),
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}",

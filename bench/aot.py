@@ -22,6 +22,8 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from machine_code import output, tool
+
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = ROOT / "kan_fast" / "backends" / "tiles"
 #: bytes of shared memory that a block may have
@@ -155,7 +157,7 @@ def other_jobs() -> list[dict[str, Any]]:
             "contract_in_weight.unfold", precision,
             "spline_sum base_sum weight scaler grad_weight grad_scaler grad_base",
             ("num_edges", "num_splits"), NUM_BASIS=8, PADDED=8, HAS_SCALER=True, NEED_WEIGHT=True,
-            NEED_SCALER=True, NEED_BASE=True, COORDINATE=coordinate, BLOCK_E=128,
+            NEED_SCALER=True, NEED_BASE=True, COORDINATE=coordinate, BLOCK_E=64,
         )  # fmt: skip
     for family, basis_size in ((0, 8), (1, 9), (2, 1)):
         dense = dict(
@@ -220,8 +222,9 @@ def mnemonics(sass: str) -> collections.Counter:
     return collections.Counter(m.group(1) for m in line.finditer(sass))
 
 
-def compile_job(job: dict[str, Any]) -> dict[str, Any]:
-    """Registers, shared memory, spills and instructions of one kernel."""
+def compiled(job: dict[str, Any], multiples: bool = True) -> Any:
+    """A kernel as Triton compiles it; `multiples` of 16 are pointers, and strides and sizes but for
+    the batch, which is never specialised."""
     triton = _import_triton()
     import importlib
 
@@ -235,7 +238,6 @@ def compile_job(job: dict[str, Any]) -> dict[str, Any]:
     constants |= {
         k: v for k, v in _numbers(job["precision"]).items() if k in needed - set(constants)
     }
-    # the launch gives these as multiples of 16; the batch is never specialised
     divisible = {*job["tensors"], "x_row", "u_row", "v_row", "in_features", "out_features"}
     types = dict(job["tensors"]) | dict.fromkeys(job["integers"], "i32")
     types |= dict.fromkeys(constants, "constexpr")
@@ -248,32 +250,36 @@ def compile_job(job: dict[str, Any]) -> dict[str, Any]:
         attrs={
             (position(n),): [["tt.divisibility", 16]]
             for n in divisible & set(signature)
-            if signature[n] != "constexpr"
+            if multiples and signature[n] != "constexpr"
         },
     )
     target = GPUTarget("cuda", job["arch"], 32)
     options = dict(num_warps=job["warps"], num_stages=1)
     if name in TILED:
         options["maxnreg"] = MAX_REGISTERS
-    compiled = triton.compile(source, target=target, options=options)
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
+    return triton.compile(source, target=target, options=options)
+
+
+def compile_job(job: dict[str, Any]) -> dict[str, Any]:
+    """Registers, shared memory, spills and instructions of one kernel."""
+    kernel = compiled(job)
     with tempfile.TemporaryDirectory() as folder:
         cubin = Path(folder) / "kernel.cubin"
-        cubin.write_bytes(compiled.asm["cubin"])
-        usage = _output(tools / "cuobjdump", "--dump-resource-usage", cubin)
-        counts = mnemonics(_output(tools / "nvdisasm", "-c", cubin))
-        serial = job["arch"] == 90 and _serialised(tools / "ptxas", compiled.asm["ptx"], folder)
+        cubin.write_bytes(kernel.asm["cubin"])
+        usage = output(tool("cuobjdump"), "--dump-resource-usage", cubin)
+        counts = mnemonics(output(tool("nvdisasm"), "-c", cubin))
+        serial = job["arch"] == 90 and _serialised(tool("ptxas"), kernel.asm["ptx"], folder)
     registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
     return dict(
-        kernel=name, arch=job["arch"], precision=job["precision"], tile=job["label"],
-        variant=variant_of(job), warps=job["warps"], registers=registers, stack=stack,
-        shared_memory=compiled.metadata.shared, spills=counts["LDL"] + counts["STL"],
-        serialised=serial, instructions=sum(counts.values()),
+        kernel=job["kernel"].split(".")[1], arch=job["arch"], precision=job["precision"],
+        tile=job["label"], variant=variant_of(job), warps=job["warps"],
+        registers=registers, stack=stack, shared_memory=kernel.metadata.shared,
+        spills=counts["LDL"] + counts["STL"], serialised=serial, instructions=sum(counts.values()),
         products={n: counts[n] for n in ("UTCHMMA", "HGMMA", "HMMA", "DMMA") if counts[n]},
     )  # fmt: skip
 
 
-def _serialised(ptxas: Path, ptx: str, folder: str) -> bool:
+def _serialised(ptxas: str, ptx: str, folder: str) -> bool:
     """Whether the assembler makes every product of Hopper's wait for the one before (C7510 and
     the like), which costs most of their speed."""
     source = Path(folder) / "kernel.ptx"
@@ -292,10 +298,6 @@ def variant_of(job: dict[str, Any]) -> str:
     derivative = max(c.get("DERIVATIVE", 0), c.get("DERIVATIVE_IN", 1) - 1)
     words += [f"d{derivative}"] * (derivative > 0) + ["v"] * bool(c.get("HAS_V"))
     return " ".join(words + ["1x1"] * ("in_features" in c))
-
-
-def _output(*command: Any) -> str:
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def faults(found: dict[str, Any]) -> list[str]:

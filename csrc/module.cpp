@@ -192,11 +192,15 @@ py::dict build_info() {
   info["compiler"] = KAN_FAST_COMPILER;
   info["max_spline_order"] = kan_fast::kMaxOrder;
   info["max_derivative"] = kan_fast::kMaxDerivative;
-#if defined(KAN_HAVE_X86_KERNELS)
-  info["instruction_sets"] = py::make_tuple("baseline", "avx2", "avx512");
-#else
-  info["instruction_sets"] = py::make_tuple("baseline");
+  py::list sets;
+  sets.append("baseline");
+#if defined(KAN_HAVE_avx2)
+  sets.append("avx2");
 #endif
+#if defined(KAN_HAVE_avx512)
+  sets.append("avx512");
+#endif
+  info["instruction_sets"] = py::tuple(sets);
   return info;
 }
 

@@ -7,8 +7,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from kan_fast import machine
 from kan_fast.grid import uniform_knots
 from kan_fast.spec import BasisSpec
+
+
+def instruction_sets() -> list[str]:
+    """The sets this CPU and build have; set_isa refuses the others."""
+    if machine.facts().extension is None:
+        return []
+    extension = machine.extension()
+    names = [n for n in extension.build_info()["instruction_sets"] if extension.set_isa(n)]
+    extension.set_isa(machine.facts().extension)
+    return names
 
 
 @dataclass

@@ -15,6 +15,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 import pytest
+from cases import instruction_sets
 
 from kan_fast import machine
 
@@ -65,17 +66,7 @@ def _seed() -> None:
     torch.manual_seed(0)
 
 
-def _instruction_sets() -> list[str]:
-    """The sets this CPU and build have; set_isa refuses the others."""
-    if machine.facts().extension is None:
-        return []
-    extension = machine.extension()
-    names = [n for n in extension.build_info()["instruction_sets"] if extension.set_isa(n)]
-    extension.set_isa(machine.facts().extension)
-    return names
-
-
-@pytest.fixture(params=_instruction_sets())
+@pytest.fixture(params=instruction_sets())
 def isa(request: pytest.FixtureRequest) -> str:
     """Runs the test once for every instruction set, the scalar-friendly baseline included."""
     extension = machine.extension()

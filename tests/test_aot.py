@@ -127,3 +127,47 @@ print(json.dumps([aot._guarded(job) for job in jobs]))
     small, large = json.loads(done.stdout.splitlines()[-1])
     assert small["faults"] == [] and small["products"]["HMMA"] > 0
     assert any("spills" in fault for fault in large["faults"])
+
+
+#: in a process of its own, as the interpreter replaces the compiler in this one: along the axis of
+#: each sum, numbers a thread, threads and warps; and all layouts, of arguments that are multiples
+#: of 16 and of others
+SUMS = f"""
+import sys, json, re
+sys.path.insert(0, {str(BENCH)!r})
+import aot
+
+def sums(job, multiples):
+    text = aot.compiled(job, multiples).asm["ttgir"]
+    layouts = dict(re.findall(r"(#\\w+) = (#ttg.*)", text))
+    found = []
+    reduce = r'"tt.reduce".*?axis = (\\d+).*?: \\(tensor<[^>]*(#\\w+)>'
+    for axis, name in re.findall(reduce, text, re.S):
+        lists = re.findall(r"(?:PerThread|PerWarp|PerCTA) = \\[([^]]*)", layouts[name])
+        found.append([numbers.split(", ")[int(axis)] for numbers in lists] or layouts[name])
+    return found, sorted(layouts.values())
+
+tile = json.loads((aot.TABLES / "sm_90.json").read_text())["in_weight"]["tf32x3"][-1]
+jobs = [*aot.other_jobs(), aot.in_weight_job("tf32x3", tile)]
+named = dict((j["kernel"], j | dict(arch=90)) for j in reversed(jobs))
+print(json.dumps([sums(named[sys.argv[1]], multiples) for multiples in (True, False)]))
+"""
+
+
+@pytest.mark.skipif(
+    machine.facts().triton is None, reason=f"Triton: {machine.facts().triton_error}"
+)
+@pytest.mark.parametrize(
+    "kernel",
+    ["gather.gather_in", "contract_in_weight.unfold", "contract_in_weight.contract_in_weight"],
+)
+def test_the_order_of_sums_does_not_depend_on_strides(kernel: str, tmp_path: Path) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    environment["TRITON_CACHE_DIR"] = str(tmp_path)
+    done = subprocess.run(
+        [sys.executable, "-c", SUMS, kernel], capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    (sums, layouts), (other_sums, other_layouts) = json.loads(done.stdout.splitlines()[-1])
+    assert layouts != other_layouts
+    assert sums == other_sums

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
-import re
-import shutil
-import subprocess
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -31,49 +29,32 @@ from kan_fast.testing import (
     assert_within_tolerance,
 )
 
+sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
+
+import aot_cuda  # noqa: E402
+from machine_code import tool  # noqa: E402
+
 #: where there is no GPU, thread by thread
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-ARCHITECTURES = {"sm_80", "sm_86", "sm_89", "sm_90", "sm_100", "sm_120"}
 
 
 def case_of(*args, **kwargs) -> Case:
     return make_case(*args, **kwargs).to(DEVICE)
 
 
-def cuobjdump() -> str | None:
-    """NVIDIA's tool, which Triton's wheel brings along."""
-    found = shutil.which("cuobjdump")
-    if found is None and machine.facts().triton is not None:
-        import triton
-
-        inside = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
-        found = str(inside) if inside.exists() else None
-    return found
-
-
 @pytest.mark.skipif(not machine.facts().cuda, reason="kan_fast was built without CUDA kernels")
-@pytest.mark.skipif(cuobjdump() is None, reason="cuobjdump is not installed")
-def test_every_kernel_is_there_for_every_architecture_and_keeps_its_registers() -> None:
-    command = [cuobjdump(), "--dump-resource-usage", machine.extension().__file__]
-    printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    kernels: dict[str, set[str]] = {}
-    arch = ""
-    for line in printed.splitlines():
-        if found := re.search(r"arch = (sm_\d+a?)", line):
-            arch = found[1]
-        elif found := re.search(r"Function (\S+):", line):
-            kernels.setdefault(arch, set()).add(found[1])
-        elif found := re.search(r"REG:(\d+) STACK:(\d+) SHARED:\d+ LOCAL:(\d+)", line):
-            assert found[2] == found[3] == "0", f"{arch} spills: {line}"
-    assert set(kernels) == ARCHITECTURES | {"sm_90a"}
-    # eight orders in each direction and what adds up parts of the rows, for two number types;
-    # likewise for networks, which have a third; on tensor cores, in four precisions, three
-    # orders in each direction and of the structured-sparse forward, and what packs weights
-    tensor_cores = 4 * 3 * 3 + 1
-    # of sm_90a three orders of the forward, dense and sparse
-    expected = dict.fromkeys(ARCHITECTURES, 2 * (2 * 8 + 1) + 2 * (3 * 8 + 1) + tensor_cores)
-    expected["sm_90a"] = 4 * 2 * 3 + 1
-    assert {arch: len(names) for arch, names in kernels.items()} == expected
+@pytest.mark.skipif(tool("cuobjdump") is None, reason="cuobjdump is not installed")
+def test_every_kernel_is_installed_and_keeps_its_registers() -> None:
+    """For the architectures that were built; bench/aot_cuda.py compiles all of them."""
+    kernels = aot_cuda.kernels_of(Path(machine.extension().__file__))
+    units = [p.stem for p in aot_cuda.SOURCES.glob("*.cu")]
+    assert kernels
+    for arch in {k["arch"] for k in kernels}:
+        own = [u for u, of in aot_cuda.OWN.items() if of == arch]
+        wanted = own or [u for u in units if u not in aot_cuda.OWN]
+        there = {k["kernel"] for k in kernels if k["arch"] == arch}
+        assert there == set().union(*map(aot_cuda.expected, wanted))
+    assert [(k["arch"], k["kernel"], f) for k in kernels for f in aot_cuda.faults(k)] == []
 
 
 PRECISIONS = [("highest", None), ("high", TF32_EPS), ("medium", BF16_EPS)]
@@ -166,46 +147,13 @@ def test_non_finite_rows_of_tensor_cores_stay_in_their_row(
     assert found[17].isnan().all() and torch.equal(found[rest], clean[rest])
 
 
-@functools.cache
-def forwards_in_machine_code(arch: str) -> dict[tuple[int, bool], str]:
-    """Of cubic forwards on tensor cores, by product and sparsity; nothing without a CUDA build."""
-    done = subprocess.run(
-        [cuobjdump() or "false", "-sass", "-arch", arch, machine.extension().__file__],
-        capture_output=True, text=True,
-    )  # fmt: skip
-    named = re.compile(r"MmaOutILi3ELNS_7ProductE(\d)ELb(\d)E")
-    found = {}
-    for kernel in re.split(r"Function : ", done.stdout):
-        if name := named.search(kernel.split("\n", 1)[0]):
-            found[int(name[1]), name[2] == "1"] = kernel
-    return found
-
-
-@pytest.mark.parametrize("sparse", [False, True], ids=["dense", "sparse"])
-@pytest.mark.parametrize("arch", ["sm_80", "sm_90a"])
-def test_the_compiler_makes_products_of_tensor_cores(arch: str, sparse: bool) -> None:
-    kernels = forwards_in_machine_code(arch)
-    if not kernels:
-        pytest.skip("there is no CUDA build or no cuobjdump here")
-    assert len(kernels) == 8
-    for product, number in enumerate(("TF32", "TF32", "BF16", "")):
-        kernel = kernels[product, sparse]
-        made = re.findall(r"H(?:G)?MMA\.[.\w]+(?= )", kernel)
-        made = [name for name in made if not name.endswith(".F16")]  # what a fence is made of
-        assert all(number in name for name in made)
-        skipping = sum(".SP." in name for name in made)
-        # three passes where products are as good as float32's
-        passes = 3 if product == 0 else 1
-        if arch == "sm_80":  # 2 x 4 fragments of a warp, in loops that may be unrolled
-            passes *= 8
-        else:
-            shape = "64x64" if product == 0 else "64x128"
-            assert made and all(
-                name.startswith(("HGMMA." + shape, "HGMMA.SP." + shape)) for name in made
-            )
-        dense = len(made) - skipping
-        assert dense > 0 and dense % passes == 0
-        assert (skipping > 0) == sparse and skipping % passes == 0
+def test_a_block_has_the_shared_memory_that_the_driver_says(monkeypatch) -> None:
+    # of compute capability 11.0, of which there is no table here
+    given = SimpleNamespace(shared_memory_per_block_optin=227 << 10)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: given)
+    monkeypatch.setattr(machine, "gpu", lambda _: machine.Gpu("Thor", (11, 0), 20))
+    x = SimpleNamespace(is_cuda=True, device=torch.device("cuda", 7))
+    assert cuda_kernels._choices(x, 3) == [(cuda_kernels.sparse, False, 227 << 10)]
 
 
 def test_who_asks_for_them_gets_them() -> None:

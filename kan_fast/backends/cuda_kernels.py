@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import torch
 from torch import Tensor
 
@@ -19,23 +21,27 @@ _PRODUCTS = {"tf32x3": 0, "tf32": 1, "bf16": 2, "fp16": 3}
 MMA_OUTPUTS, MMA_FUNCTIONS = 16, 40
 #: and from order 1 up to this one
 MMA_ORDER = 3
-#: how a forward uses tensor cores: as structured-sparse ones, and by wgmma where
-#: compute capability is 9.0. Not before a GPU has confirmed who holds which selector (mma.h), and
-#: how descriptors are read (wgmma.h)
+#: how a forward uses tensor cores: as structured-sparse ones, and by wgmma where compute
+#: capability is 9.0. Both are as documented (docs/gpu-validation.md) and off until they have run
 sparse = False
 wgmma = False
 WGMMA_CAPABILITY = (9, 0)
-#: bytes of shared memory that a block may have, by compute capability (CUDA C++ Programming Guide,
-#: "Technical Specifications per Compute Capability"), and on every other GPU
-_SHARED = {(8, 0): 163 << 10, (8, 7): 163 << 10, (9, 0): 227 << 10, (10, 0): 227 << 10}
-_LEAST_SHARED = 99 << 10
+#: bytes of shared memory of a block on the host, which does what compute capability 9.0 does
+_EMULATED_SHARED = 227 << 10
+
+
+@functools.cache
+def _most_shared(device: torch.device) -> int:
+    """Bytes of shared memory that a block may have, as the driver says."""
+    if device.type != "cuda":
+        return _EMULATED_SHARED
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin
 
 
 def _choices(x: Tensor, spline_order: int) -> list[tuple[bool, bool, int]]:
     """`sparse`, `wgmma` and the shared memory of kernels to try, the best first."""
-    # the host runs what the largest GPU does
     capability = machine.gpu(x.device).capability if x.is_cuda else WGMMA_CAPABILITY
-    shared = _SHARED.get(capability, _LEAST_SHARED)
+    shared = _most_shared(x.device)
     if not 1 <= spline_order <= MMA_ORDER:
         return []
     found = [(sparse, False, shared)]

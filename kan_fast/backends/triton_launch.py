@@ -176,7 +176,7 @@ class TritonKernels:
             return
         edges = layer.in_features * layer.out_features
         padded = tiles.power_of_two(layer.num_basis)
-        block = max(1, 1024 // padded)
+        block = max(1, 512 // padded)
         kernels.unfold[(tiles.ceil_div(edges, block),)](
             spline_sum, base_sum, layer.weight, layer.scaler, grad_weight, grad_scaler, grad_base,
             edges, splits, NUM_BASIS=layer.num_basis, PADDED=padded,

@@ -24,13 +24,16 @@ constexpr const char* kIsaNames[] = {"baseline", "avx2", "avx512"};
 std::atomic<int> isa{kUnset};
 
 bool isa_supported(int candidate) {
-#if defined(KAN_HAVE_X86_KERNELS)
+#if defined(KAN_HAVE_avx512)
   __builtin_cpu_init();
-  const bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
   if (candidate == kAvx512)
-    return avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw");
-  if (candidate == kAvx2) return avx2;
+    return __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx512f") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
+           __builtin_cpu_supports("avx512bw");
+#endif
+#if defined(KAN_HAVE_avx2)
+  __builtin_cpu_init();
+  if (candidate == kAvx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
 #endif
   return candidate == kBaseline;
 }
@@ -51,8 +54,10 @@ int current_isa() {
 
 template <class T>
 const KernelSet<T>& current_kernels() {
-#if defined(KAN_HAVE_X86_KERNELS)
+#if defined(KAN_HAVE_avx512)
   if (current_isa() == kAvx512) return avx512_kernels<T>();
+#endif
+#if defined(KAN_HAVE_avx2)
   if (current_isa() == kAvx2) return avx2_kernels<T>();
 #endif
   return baseline_kernels<T>();

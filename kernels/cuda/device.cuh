@@ -30,7 +30,11 @@ struct DeviceRunner {
     if (g.shared_bytes > 48 * 1024) {
       const cudaError_t error = cudaFuncSetAttribute(
           kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(g.shared_bytes));
-      if (error != cudaSuccess) return error;
+      if (error != cudaSuccess) {
+        // this launch's alone: what is left behind the next good one would report
+        cudaGetLastError();
+        return error;
+      }
     }
     kernel<<<static_cast<unsigned>(blocks), Kernel::kThreads, g.shared_bytes, stream>>>(args, g);
     return cudaGetLastError();

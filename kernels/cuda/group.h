@@ -61,14 +61,16 @@ struct DeviceGroup {
   // memory; `counter` is zero at first and at the end
   __device__ bool last_of(int blocks, int* counter) const {
     __shared__ bool last;
-    __threadfence();
     __syncthreads();
+    // One thread's fences, on either side of its atomic, order what the barriers order before and
+    // after it (PTX ISA, "Memory Consistency Model": causality), as in CUDA's own barrier of grids.
     if (threadIdx.x == 0) {
+      __threadfence();
       last = atomicAdd(counter, 1) == blocks - 1;
       if (last) *counter = 0;
+      __threadfence();
     }
     __syncthreads();
-    __threadfence();
     return last;
   }
 
@@ -84,10 +86,18 @@ struct DeviceGroup {
     kan_fast::wgmma<kProduct, kSparse, kColumns>(pick(states[0], static_cast<int>(threadIdx.x)));
   }
   __device__ void publish() const { wgmma_publish(); }
-  __device__ void start_products() const { wgmma_fence(); }
-  __device__ void commit_products() const { wgmma_commit(); }
+  // warps must be whole for these, and need not be after code in which threads part
+  __device__ void start_products() const {
+    __syncwarp();
+    wgmma_fence();
+  }
+  __device__ void commit_products() const {
+    __syncwarp();
+    wgmma_commit();
+  }
   template <class S, class Sums>
   __device__ void finish_products(PerThread<S>& states, const Sums& sums) const {
+    __syncwarp();
     wgmma_wait(sums(states[0]));
   }
 };
@@ -138,6 +148,10 @@ class HostGroup {
   }
   template <Product kProduct, bool kSparse, int kColumns, class S, class Pick>
   void wgmma(PerThread<S>& states, const Pick& pick) {
+    constexpr int kShape = kColumns * 64 + mma_b_words(kSparse) * numbers_of_word(kProduct);
+    if (shape_ != kFenced && shape_ != kShape)
+      stop("sums of threads or of another shape go into a product of tensor cores unfenced");
+    shape_ = kShape;
     for (int first = 0; first < kThreads; first += kWarpgroup) {
       WgmmaOperands of[kWarpgroup];
       for (int lane = 0; lane < kWarpgroup; ++lane)
@@ -149,19 +163,26 @@ class HostGroup {
     }
   }
   void publish() const {}
-  void start_products() const {}
+  void start_products() { shape_ = kFenced; }
   void commit_products() const {}
   template <class S, class Sums>
   void finish_products(PerThread<S>&, const Sums&) {
     for (const Read& read : reads_)
-      if (*read.at != read.was) {
-        std::fprintf(stderr, "kan_fast: an operand changed under a product of tensor cores\n");
-        std::abort();
-      }
+      if (*read.at != read.was) stop("an operand changed under a product of tensor cores");
     reads_.clear();
+    shape_ = kOfThreads;
   }
 
  private:
+  // What last had the sums of products: threads; nobody since a fence; or products of a shape, the
+  // only ones that may go on without a fence (PTX ISA, "wgmma.fence").
+  enum : int { kOfThreads = -1, kFenced = 0 };
+
+  [[noreturn]] static void stop(const char* what) {
+    std::fprintf(stderr, "kan_fast: %s\n", what);
+    std::abort();
+  }
+
   struct Copy {
     void* to;
     const void* from;
@@ -175,6 +196,7 @@ class HostGroup {
   std::vector<unsigned char> shared_;
   std::vector<Copy> copies_;
   std::vector<Read> reads_;
+  int shape_ = kOfThreads;
 };
 
 #endif

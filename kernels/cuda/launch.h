@@ -15,6 +15,9 @@ namespace kan_fast {
 
 // what every device of compute capability 8.0 and more gives a block that asks
 constexpr int64_t kMostShared = 96 * 1024;
+// A multiprocessor has so much more than one block may have, and takes as much for itself of each
+// block (cudaDevAttrReservedSharedMemoryPerBlock; NVIDIA's tuning guides from Ampere on).
+constexpr int64_t kReservedShared = 1024;
 // so that two blocks of a forward share a multiprocessor
 constexpr int64_t kComfortable = 48 * 1024;
 // blocks that keep the largest devices busy

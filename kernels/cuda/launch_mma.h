@@ -32,7 +32,8 @@ constexpr int kMostMmaOrder = 3;
 // blocks share a multiprocessor: they overlap, too. wgmma's blocks are alone.
 inline int64_t mma_stages(int64_t bytes, const MmaChoice& choice) {
   if (choice.wgmma) return std::min<int64_t>(2, choice.most_shared / bytes);
-  return bytes > choice.most_shared ? 0 : 4 * bytes <= choice.most_shared ? 2 : 1;
+  if (bytes > choice.most_shared) return 0;
+  return 4 * bytes + kReservedShared <= choice.most_shared ? 2 : 1;
 }
 
 // run(kernel) with a pointer to the forward kernel of a layer and a choice; 0 where there is none.

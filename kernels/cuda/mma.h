@@ -1,8 +1,8 @@
 // Products of tensor cores by the 32 threads of a warp: 16 rows times 8 columns, summed over 8
 // words of each (product.h), or over 16 where the left side is structured-sparse.
 //
-// Who holds what (PTX ISA, "Matrix fragments for mma.m16n8k8" and its kin), with group = lane / 4
-// and place = lane % 4:
+// Who holds what (PTX ISA, "Matrix fragments for mma.m16n8k8" and its kin; compared with CuTe's
+// layouts in tests/cpp/test_layouts.cpp), with group = lane / 4 and place = lane % 4:
 //   a[0..3]  rows group, group + 8, group, group + 8; words place, place, place + 4, place + 4
 //   b[n]     column group; word place + 4 n
 //   c[0..3]  rows group, group, group + 8, group + 8; columns 2 place, 2 place + 1, and again

@@ -130,10 +130,12 @@ struct MmaOut {
       Tile::template multiply<kSparse>(group, states, stage.functions, stage.weights, a_words,
                                        b_words, stage.selectors, 2 * step,
                                        (kSparse ? 4 : 2) * step);
-    if (base)
-      Tile::template multiply<false>(group, states, stage.functions, stage.weights, a_words,
-                                     b_words, stage.selectors, 2 * layout.steps,
-                                     (kSparse ? 4 : 2) * layout.steps);
+    if (!base) return;
+    // wgmma in another shape, into the same sums
+    if constexpr (kWgmma && kSparse) Tile::start(group);
+    Tile::template multiply<false>(group, states, stage.functions, stage.weights, a_words, b_words,
+                                   stage.selectors, 2 * layout.steps,
+                                   (kSparse ? 4 : 2) * layout.steps);
   }
 };
 

@@ -4,7 +4,8 @@
 // Rows 16 w to 16 w + 15 are warp w's; a thread's sums are, for every 8 columns, those of mma.h,
 // and so are selectors. Operands are tiles of core matrices (product.h), which a descriptor points
 // to: address / 16 in bits 0 to 13, bytes / 16 from a core matrix to the next along the sum in bits
-// 16 to 29, and to the next of rows in bits 32 to 45 (PTX ISA, "Matrix descriptor format").
+// 16 to 29, and to the next of rows in bits 32 to 45 (PTX ISA, "Matrix descriptor format"; CuTe's
+// GmmaDescriptor). Where columns have four along the sum, the last two are likely as far apart.
 #pragma once
 
 #include "mma.h"

@@ -13,7 +13,7 @@ import triton.language as tl
 
 from .activation import activation
 from .bspline import active_values, columns
-from .tiles import dot, edge_tile, row_tile, weight_tile
+from .tiles import dot, edge_tile, pairwise_sum, row_tile, weight_tile
 
 
 @triton.jit(do_not_specialize=["num_rows", "rows_a_split", "num_splits"])
@@ -247,7 +247,7 @@ def unfold(
         place = edge[:, None] * NUM_BASIS + g[None, :]
         if NEED_SCALER:
             w = tl.load(weight + place, mask=both, other=0.0).to(COORDINATE)
-            of_scaler = tl.sum(found * w, 1)
+            of_scaler = pairwise_sum(found * w)
             tl.store(grad_scaler + edge, of_scaler.to(grad_scaler.dtype.element_ty), mask=real)
         if NEED_WEIGHT:
             if HAS_SCALER:

@@ -10,7 +10,7 @@ import triton.language as tl
 
 from .activation import activation
 from .bspline import active_values
-from .tiles import row_tile
+from .tiles import pairwise_sum, row_tile
 
 
 @triton.jit
@@ -124,5 +124,5 @@ def gather_in(
             values, cell, slope, packed, o, real, out_features,
             ORDER, DERIVATIVE, NUM_BASIS, HAS_BASE,
         )  # fmt: skip
-    found = tl.sum(total, 1).to(z.dtype.element_ty)
+    found = pairwise_sum(total).to(z.dtype.element_ty)
     tl.store(z + rows * in_features + i, found, mask=rows < num_rows)

@@ -97,3 +97,18 @@ def row_tile(
     real = (rows < num_rows)[:, None] & (columns < num_columns)[None, :]
     place = rows.to(tl.int64)[:, None] * row_stride + columns.to(tl.int64)[None, :] * column_stride
     return tl.load(matrix + place, mask=real, other=0.0).to(DTYPE)
+
+
+@triton.jit
+def pairwise_sum(x):
+    """Sums of the rows of `x`, `[rows, columns]` to `[rows]`, of neighbours in pairs.
+
+    `tl.sum` adds in the order of the layout of `x`, which depends on what is a multiple of 16 among
+    sizes, strides and addresses.
+    """
+    columns: tl.constexpr = x.shape[1]
+    for step in tl.static_range(20):
+        if columns >> step > 1:
+            even, odd = tl.split(tl.reshape(x, (x.shape[0], columns >> (step + 1), 2)))
+            x = even + odd
+    return tl.reshape(x, (x.shape[0],))

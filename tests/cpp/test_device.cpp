@@ -6,18 +6,14 @@
 //     build/tests/test_device
 #include <cmath>
 #include <cstdio>
-#include <cstdlib>
 #include <memory>
 #include <random>
 #include <vector>
 
-#if defined(KAN_HAVE_CUDA)
-#include <cuda_runtime_api.h>
-#endif
-
-#include "device_entry.h"
+#include "device_memory.h"
 #include "entry.h"
 #include "kan_fast/activation.h"
+#include "launch_mma.h"
 #include "table.h"
 
 using namespace kan_fast;
@@ -25,52 +21,6 @@ using namespace kan_fast;
 namespace {
 
 int failures = 0;
-
-#if defined(KAN_HAVE_CUDA)
-bool has_gpu() {
-  static const bool found = [] {
-    int count = 0;
-    return cudaGetDeviceCount(&count) == cudaSuccess && count > 0;
-  }();
-  return found;
-}
-bool has_wgmma() {
-  int major = 0, minor = 0;
-  cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
-  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, 0);
-  return major == 9 && minor == 0;
-}
-// what both sides can read
-void* allocate(size_t bytes) {
-  void* memory = nullptr;
-  if (!has_gpu()) return std::malloc(bytes);
-  return cudaMallocManaged(&memory, bytes) == cudaSuccess ? memory : nullptr;
-}
-void release(void* memory) { has_gpu() ? void(cudaFree(memory)) : std::free(memory); }
-void finish() {
-  if (has_gpu()) failures += cudaDeviceSynchronize() != cudaSuccess;
-}
-#else
-bool has_gpu() { return false; }
-bool has_wgmma() { return false; }
-void* allocate(size_t bytes) { return std::malloc(bytes); }
-void release(void* memory) { std::free(memory); }
-void finish() {}
-#endif
-
-template <class T>
-struct Allocator {
-  using value_type = T;
-  Allocator() = default;
-  template <class U>
-  explicit Allocator(const Allocator<U>&) {}
-  T* allocate(size_t n) { return static_cast<T*>(::allocate(n * sizeof(T))); }
-  void deallocate(T* memory, size_t) { release(memory); }
-  bool operator==(const Allocator&) const { return true; }
-  bool operator!=(const Allocator&) const { return false; }
-};
-template <class T>
-using Numbers = std::vector<T, Allocator<T>>;
 
 template <class T>
 void expect_near(const char* where, const char* what, const Numbers<T>& found,
@@ -85,8 +35,6 @@ void expect_near(const char* where, const char* what, const Numbers<T>& found,
   ++failures;
   std::printf("%s, %s: %g of %g\n", where, what, largest, scale);
 }
-
-constexpr CudaTarget kHost{true, nullptr}, kDevice{false, nullptr};
 
 template <class T>
 struct Layer {
@@ -180,10 +128,10 @@ void compare_products(const char* where, const CudaTarget& target, const Layer<f
         Numbers<uint32_t> packed(words);
         const bool fits = order >= 1 && order <= 3;
         failures += functions <= 16 ? (words != 0) != fits : words != 0 && !fits;
-        const int error =
-            mma_out({args, 1, found.y.data(), nullptr, 0}, choice, packed.data(), target);
-        failures += error != (words == 0 ? kTooManyFunctions : kCudaOk);
-        finish();
+        failures += !runs(target, words == 0 ? kTooManyFunctions : kCudaOk, [&] {
+          return mma_out(on(target, OutArgs<float>{args, 1, found.y.data(), nullptr, 0}), choice,
+                         on(target, packed.data()), target);
+        });
         if (words != 0) expect_near(where, "y of products", found.y, wanted.y, allowed);
       }
     }
@@ -193,9 +141,10 @@ void compare_products(const char* where, const CudaTarget& target, const Layer<f
     if (!fits) continue;
     Numbers<float> partial(numbers);
     found.y = wanted.y;
-    failures += mma_in_weight(found.gradients(layer, args, layer.u.data()), product, partial.data(),
-                              target) != kCudaOk;
-    finish();
+    failures += !runs(target, kCudaOk, [&] {
+      return mma_in_weight(on(target, found.gradients(layer, args, layer.u.data())), product,
+                           on(target, partial.data()), target);
+    });
     found.expect(where, wanted, allowed);
   }
 }
@@ -210,10 +159,13 @@ void compare(const char* where, const CudaTarget& target, int rows, int in, int 
   failures += contract_out<T>({args, 1, wanted.y.data(), nullptr, 0}) != Status::kOk;
   failures += contract_in_weight(wanted.gradients(layer, args, layer.u.data())) != Status::kOk;
   Numbers<T> partial(gather_partial_numbers(args));
-  failures += gather_out<T>({args, 1, found.y.data(), nullptr, 0}, target) != kCudaOk;
-  failures += gather_in_weight(found.gradients(layer, args, layer.u.data()), partial.data(),
-                               target) != kCudaOk;
-  finish();
+  failures += !runs(target, kCudaOk, [&] {
+    return gather_out(on(target, OutArgs<T>{args, 1, found.y.data(), nullptr, 0}), target);
+  });
+  failures += !runs(target, kCudaOk, [&] {
+    return gather_in_weight(on(target, found.gradients(layer, args, layer.u.data())),
+                            on(target, partial.data()), target);
+  });
   found.expect(where, wanted, tolerance);
   if constexpr (sizeof(T) == 4) compare_products(where, target, layer, args, wanted, tolerance);
 }
@@ -244,13 +196,30 @@ void compare_network(const char* where, const CudaTarget& target, int rows, int 
   // with what a forward finds there
   Numbers<int> arrived(1, 7);
   network_args.arrived = sums_itself ? arrived.data() : nullptr;
-  failures += network(network_args, NetworkPass::kForward, target) != kCudaOk;
-  failures += network(network_args, NetworkPass::kBackward, target) != kCudaOk;
-  finish();
+  for (const NetworkPass pass : {NetworkPass::kForward, NetworkPass::kBackward})
+    failures +=
+        !runs(target, kCudaOk, [&] { return network(on(target, network_args), pass, target); });
   failures += sums_itself && arrived[0] != 0;
   found[1].z = wanted[1].z;  // stays in shared memory
   found[0].expect(where, wanted[0], tolerance);
   found[1].expect(where, wanted[1], tolerance);
+}
+
+// Two stages of a forward, only where two such blocks fit into a multiprocessor.
+void test_stages() {
+  for (const int64_t block_kb : {99, 163, 227}) {  // compute capabilities 8.6, 8.0, 9.0
+    const int64_t most = block_kb * 1024, multiprocessor = most + 1024;
+    int64_t largest = 0;
+    for (int64_t bytes = 128; bytes <= most; bytes += 128) {
+      const int64_t stages = mma_stages(bytes, {Product::kTf32, false, false, most});
+      if (stages == 2) largest = bytes;
+    }
+    const auto two_blocks = [](int64_t bytes) { return 2 * (2 * bytes + 1024); };
+    if (two_blocks(largest) <= multiprocessor && two_blocks(largest + 128) > multiprocessor)
+      continue;
+    ++failures;
+    std::printf("two blocks of two stages of %d bytes in %d KB\n", int(largest), int(block_kb + 1));
+  }
 }
 
 void test(const char* where, const CudaTarget& target) {
@@ -272,6 +241,7 @@ void test(const char* where, const CudaTarget& target) {
 }  // namespace
 
 int main() {
+  test_stages();
   test("on the host", kHost);
   if (has_gpu()) test("on the GPU", kDevice);
   std::printf("%d failures, %s\n", failures, has_gpu() ? "host and GPU" : "host alone");
