@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gpu_suite_tools import ROOT, tree
 
-from gpu_suite import parts, processes, progress  # isort: skip
+from gpu_suite import parts, processes, progress, warm  # isort: skip
 
 __all__ = ["tree"]
 
@@ -158,3 +158,13 @@ def test_processes_are_found_wherever_they_went(tmp_path: Path) -> None:
     assert process.poll() is not None
     assert not any(Path(f"/proc/{pid}").exists() and "Z" not in
                    Path(f"/proc/{pid}/stat").read_text() for pid in below)  # fmt: skip
+
+
+def test_what_is_noted_counts_though_its_process_is_slow(tmp_path: Path, monkeypatch) -> None:
+    found = tmp_path / "a.launches"
+    found.write_text("one\ntwo\none\n")
+    slow = subprocess.Popen(["sleep", "1000"])
+    monkeypatch.setenv(progress.UNTIL, str(time.time() + 2))
+    began = time.monotonic()
+    assert warm.noted([warm.Collector("a", found, slow)]) == ["one", "two"]
+    assert time.monotonic() - began < 1.9 and slow.poll() is not None

@@ -33,6 +33,10 @@ _COMPILED, _FAILED = b"+", b"-"
 _A_KERNEL = 6.0
 
 
+def _until() -> float:
+    return float(os.environ.get(progress.UNTIL, "inf"))
+
+
 @dataclass(frozen=True)
 class Collector:
     """A process that notes launches in a file."""
@@ -69,8 +73,16 @@ def noted(collectors: Sequence[Collector]) -> list[str]:
     """What they have noted, without duplicates: what is launched first, first; of what is launched
     at about the same time, products, which take the compiler longest."""
     unique: dict[str, int] = {}
+    until = time.time() + max(0.0, _until() - time.time()) / 2  # the rest is for compiling
     for collector in collectors:
-        code = collector.process.wait()
+        code: int | str
+        try:
+            left = max(0.0, until - time.time())
+            code = collector.process.wait(None if left == float("inf") else left)
+        except subprocess.TimeoutExpired:
+            collector.process.kill()
+            collector.process.wait()
+            code = "none: it was too slow"
         lines = collector.found.read_text().splitlines() if collector.found.exists() else []
         print(f"{collector.name}: {len(lines)} launches, exit code {code}", flush=True)
         for n, line in enumerate(lines):
@@ -105,7 +117,7 @@ def compile_all(jobs: list[str], kernels: dict[str, Any], processes: int) -> tup
 def _compile_from(queue: int, report: int, jobs: list[str], kernels: dict[str, Any]) -> None:
     """A worker: compiles what it takes from the queue, until that is closed."""
     code = 1
-    until = float(os.environ.get(progress.UNTIL, "inf")) - _A_KERNEL
+    until = _until() - _A_KERNEL
     try:
         while time.time() < until and len(data := os.read(queue, _INDEX.size)) == _INDEX.size:
             job = jobs[_INDEX.unpack(data)[0]]
