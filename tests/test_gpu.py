@@ -63,7 +63,7 @@ def test_launches(grid_size: int) -> None:
 
 
 def test_rounding_of_the_instructions_that_the_interpreter_replaces() -> None:
-    """Catches approximate reciprocals, or three passes of TF32, that lose more than float32 does."""
+    """Catches approximate reciprocals or three passes of TF32 that lose more than float32."""
     case: Case = make_case(4096, 64, 64).to("cuda")
     wide = case.to(torch.float64)
     y = triton.kan_linear(case.x, case.knots, *case.parameters(), case.basis)
