@@ -91,9 +91,9 @@ def test_a_plan_that_is_kept_follows_the_tiles() -> None:
 
     def taken() -> object:
         variant = (1, False, True, True)
-        kernels = triton_plan.out(shape, variant, 0, tuned.generation())
-        assert kernels is triton_plan.out(shape, variant, 0, tuned.generation())
-        return kernels.tile
+        plan = triton_plan.out(shape, variant, 0, tuned.generation())
+        assert plan is triton_plan.out(shape, variant, 0, tuned.generation())
+        return plan.tile
 
     before = taken()
     for tile in (last, rule):
