@@ -10,6 +10,7 @@ import torch
 from torch.autograd import forward_ad
 from torch.autograd.graph import Node
 from torch.fx.experimental.proxy_tensor import get_proxy_mode
+from torch.utils._pytree import tree_map as tree_map  # of nested containers
 
 #: whether a transform of torch.func is active
 in_transform = torch._C._are_functorch_transforms_active

@@ -13,7 +13,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
 
 from kan_fast.activations import known_activation
 from kan_fast.adapters import pykan_grid
@@ -22,6 +21,7 @@ from kan_fast.adapters.pykan_activations import LayerActivations
 from kan_fast.adapters.source import fingerprint
 from kan_fast.functional import has_kernel, kan_linear
 from kan_fast.spec import MAX_SPLINE_ORDER
+from kan_fast.torch_internals import tree_map
 
 kind = "pykan layer"
 

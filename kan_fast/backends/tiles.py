@@ -11,7 +11,7 @@ import functools
 import json
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from kan_fast.backends import tuned
 from kan_fast.machine import Gpu
@@ -22,8 +22,7 @@ WORKSPACE_BYTES = 64 << 20
 LEAST_ROWS_A_SPLIT = 256
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """What the choice depends on."""
 
     precision: str
@@ -94,10 +93,11 @@ class Table:
     tiles: dict[str, dict[str, tuple[Any, ...]]]
 
 
-def architectures() -> list[str]:
-    """Names of the shipped tables."""
+@functools.cache
+def architectures() -> tuple[str, ...]:
+    """Names of the shipped tables; their folder is read once."""
     folder = resources.files("kan_fast.backends") / "tiles"
-    return sorted(f.name.removesuffix(".json") for f in folder.iterdir() if "json" in f.name)
+    return tuple(sorted(f.name.removesuffix(".json") for f in folder.iterdir() if "json" in f.name))
 
 
 @functools.cache
@@ -117,6 +117,7 @@ def table(architecture: str) -> Table:
     )
 
 
+@functools.cache
 def architecture(gpu: Gpu) -> str:
     """The table for a GPU: of the newest architecture that is not newer than it."""
     if gpu.interpreter:
@@ -160,13 +161,10 @@ def candidates(kind: str, shape: Shape) -> list[Any]:
 
 
 def _choose(kind: str, shape: Shape) -> Any:
+    """The tile of an enclosing `tuned.using`, else the tuned one, else that of the rule."""
     forced = tuned.forced(kind)
-    return _chosen(kind, shape, tuned.generation()) if forced is None else forced
-
-
-@functools.lru_cache(maxsize=4096)
-def _chosen(kind: str, shape: Shape, generation: int) -> Any:
-    """The tuned tile or that of the rule; asked anew when there are newer tuned ones."""
+    if forced is not None:
+        return forced
     found = tuned.lookup(kind, shape, KINDS[kind].__dataclass_fields__.keys())
     return by_rule(kind, shape) if found is None else KINDS[kind](**found)
 

@@ -63,7 +63,11 @@ class Layer:
         self.out_features, self.in_features, self.num_basis = weight.shape
         self.order = basis.spline_order
         self.activation = ACTIVATIONS["zero" if base is None else basis.activation]
-        self.steps = bisection_steps(knots)
+        self.steps = bisection_steps(knots.shape[1])
+
+    def variant(self, v: Tensor | None) -> tuple[int, bool, bool, bool]:
+        """What of it is compiled in, as `triton_plan.py` reads it."""
+        return self.activation, v is not None, self.scaler is not None, self.base is not None
 
     @property
     def parameters(self) -> tuple[Tensor | None, ...]:
@@ -71,9 +75,9 @@ class Layer:
         return self.weight, self.scaler, self.base
 
 
-def bisection_steps(knots: Tensor) -> int:
+def bisection_steps(num_knots: int) -> int:
     """Halvings from the largest power of two that is at most the number of cells."""
-    return (knots.shape[1] - 1).bit_length() - 1
+    return (num_knots - 1).bit_length() - 1
 
 
 def strides(t: Tensor | None) -> tuple[Any, ...]:

@@ -27,8 +27,8 @@ def gram(
     sizes = [k.shape[1] - basis.spline_order for k in (first, second)]
     shared = dict(
         ORDER=basis.spline_order, ACTIVATION=ACTIVATIONS[basis.activation],
-        FIRST_KNOTS=first.shape[1], FIRST_STEPS=bisection_steps(first),
-        SECOND_KNOTS=second.shape[1], SECOND_STEPS=bisection_steps(second),
+        FIRST_KNOTS=first.shape[1], FIRST_STEPS=bisection_steps(first.shape[1]),
+        SECOND_KNOTS=second.shape[1], SECOND_STEPS=bisection_steps(second.shape[1]),
     )  # fmt: skip
     if cotangent is not None:
         z = torch.empty_like(x, memory_format=torch.contiguous_format)

@@ -30,7 +30,8 @@ _generation = 0
 
 
 def generation() -> int:
-    """Grows whenever a tile that was looked up may have changed."""
+    """Grows whenever a tile that was looked up may have changed; what is kept of one holds for a
+    generation."""
     return _generation
 
 
@@ -86,10 +87,12 @@ def _all(file: Path) -> dict[str, Any]:
 def using(kind: str, tile: Any) -> Iterator[None]:
     """Every launch of a kind runs with this tile."""
     _forced[kind] = tile
+    _changed()
     try:
         yield
     finally:
         del _forced[kind]
+        _changed()
 
 
 def forced(kind: str) -> Any:
