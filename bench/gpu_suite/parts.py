@@ -69,13 +69,19 @@ def _pytest(*arguments: str) -> tuple[str, ...]:
 
 
 def _tests(kind: str, quick: bool, rehearse: bool) -> tuple[str, ...]:
-    files: tuple[str, ...] = ("tests/test_cuda.py",)
-    if kind == "tests":
-        files = ("tests/test_gpu.py", "tests/test_device_kernels.py", "tests/test_triton.py")
-        files += () if quick else ("tests/test_triton_backend.py",)
+    files = {
+        "tests": (
+            "tests/test_gpu.py", "tests/test_gpu_graphs.py", "tests/test_gpu_streams.py",
+            "tests/test_device_kernels.py", "tests/test_triton.py",
+            *(() if quick else ("tests/test_gpu_torch.py", "tests/test_triton_backend.py")),
+        ),
+        "tests-cuda": ("tests/test_cuda.py",),
+        "tests-memory": ("tests/test_gpu_memory.py",),
+    }[kind]  # fmt: skip
     chosen: tuple[str, ...] = ()
     if rehearse:
-        chosen = ("-k", "7x2x5x5 or 131x3x1x5 or graph or networks_in_one_launch")
+        small = "7x2x5x5 or 131x3x1x5 or networks_in_one_launch or copies or memory_that_ends"
+        chosen = ("-k", small)
     elif quick:
         chosen = ("-k", "shapes or precision or half or repeats or networks or gpu")
     return _pytest("--shard={share}", *files, *chosen)
@@ -145,16 +151,20 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
                 45, environment=one_thread,
             )
         )  # fmt: skip
-    for kind, limit in (("tests", at(85, 22)), ("tests-cuda", at(25, 15))):
+    kinds = [("tests", many, at(82, 22)), ("tests-cuda", many, at(25, 15))]
+    if not quick:
+        # one at a time: they want most of the GPU's memory
+        kinds.append(("tests-memory", 1, 22.0))
+    for kind, shares, limit in kinds:
         found.append(
             Part(
                 kind,
                 _supervised(
-                    kind, many, min(limit, at(45, 15)), "", "0", *_tests(kind, quick, rehearse)
+                    kind, shares, min(limit, at(45, 15)), "", "0", *_tests(kind, quick, rehearse)
                 ),
                 limit,
                 # Triton's kernels need no extension; where they are all there is, they are tested
-                () if kind == "tests" else ("build",),
+                ("build",) if kind == "tests-cuda" else (),
                 environment={**one_thread, "KAN_FAST_ALLOW_REFERENCE": "1"},
             )
         )
@@ -173,7 +183,7 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
             ),
             40,
         ),
-        Part("bench", _supervised("bench", 1, 40, "", "0", *bench, "--json", "{out}/gpu.json"), 77),
+        Part("bench", _supervised("bench", 1, 40, "", "0", *bench, "--json", "{out}/gpu.json"), 60),
     ]  # fmt: skip
 
 
