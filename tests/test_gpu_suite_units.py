@@ -168,3 +168,25 @@ def test_what_is_noted_counts_though_its_process_is_slow(tmp_path: Path, monkeyp
     began = time.monotonic()
     assert warm.noted([warm.Collector("a", found, slow)]) == ["one", "two"]
     assert time.monotonic() - began < 1.9 and slow.poll() is not None
+
+
+def test_compiling_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
+    program = (
+        "import sys, time\n"
+        "from gpu_suite import collect, warm\n"
+        "collect.compile_line = lambda line, known: (print('at it', flush=True), time.sleep(1000))\n"
+        "warm.compile_all(['a', 'b'], {}, 2)\n"
+    )
+    compiling = subprocess.Popen(
+        [sys.executable, "-c", program], stdout=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "bench")},
+    )  # fmt: skip
+    assert [compiling.stdout.readline() for _ in range(2)] == ["at it\n"] * 2
+    workers = processes.descendants(compiling.pid)
+    assert len(workers) == 2
+    compiling.kill()
+    compiling.wait()
+    until = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in workers) and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not any(Path(f"/proc/{pid}").exists() for pid in workers)

@@ -23,8 +23,8 @@ def adopt_orphans() -> None:
     _LIBC.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
 
-def _die_with_parent() -> None:
-    # a suite that is killed must not leave a part on the GPU
+def die_with_parent() -> None:
+    """Called in a new process: a suite that is killed must not leave a part at work."""
     _LIBC.prctl(_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
@@ -34,7 +34,7 @@ def start(
     """The command in a session of its own, both outputs in `log`."""
     return subprocess.Popen(
         list(command), env=dict(environment), cwd=cwd, stdin=subprocess.DEVNULL, stdout=log,
-        stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=_die_with_parent,
+        stderr=subprocess.STDOUT, start_new_session=True, preexec_fn=die_with_parent,
     )  # fmt: skip
 
 

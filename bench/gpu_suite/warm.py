@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_suite import collect, parts, progress
+from gpu_suite import collect, parts, processes, progress
 
 _INDEX = struct.Struct("i")
 _COMPILED, _FAILED = b"+", b"-"
@@ -64,6 +64,7 @@ def collect_in_processes(kinds: Sequence[str], facts: Path, logs: Path) -> list[
                 process = subprocess.Popen(
                     collect.command(kind, n, shares), stdout=log, stderr=log,
                     env={**environment, collect.FILE: str(found)},
+                    preexec_fn=processes.die_with_parent,
                 )  # fmt: skip
             started.append(Collector(f"{kind} {n}", found, process))
     return started
@@ -90,17 +91,18 @@ def noted(collectors: Sequence[Collector]) -> list[str]:
     return sorted(unique, key=lambda line: (unique[line] // 40, '"kernel": "contract' not in line))
 
 
-def compile_all(jobs: list[str], kernels: dict[str, Any], processes: int) -> tuple[int, int]:
+def compile_all(jobs: list[str], kernels: dict[str, Any], workers: int) -> tuple[int, int]:
     """How many were compiled, and how many could not be; there may be no time for the rest."""
     queue, feed = os.pipe()  # an index is one read, so no lock can be held by one that dies
     done, report = os.pipe()
-    workers = []
-    for _ in range(min(processes, len(jobs))):
+    pids = []
+    for _ in range(min(workers, len(jobs))):
         pid = os.fork()
         if pid == 0:
+            processes.die_with_parent()
             os.close(feed)
             _compile_from(queue, report, jobs, kernels)
-        workers.append(pid)
+        pids.append(pid)
     os.close(report)
     os.close(queue)
     with contextlib.suppress(BrokenPipeError):  # no worker is left
@@ -109,7 +111,7 @@ def compile_all(jobs: list[str], kernels: dict[str, Any], processes: int) -> tup
     os.close(feed)
     with open(done, "rb") as reports:
         found = reports.read()
-    for pid in workers:
+    for pid in pids:
         os.waitpid(pid, 0)
     return found.count(_COMPILED), found.count(_FAILED)
 
