@@ -174,7 +174,10 @@ def test_compiling_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
     program = (
         "import sys, time\n"
         "from gpu_suite import collect, warm\n"
-        "collect.compile_line = lambda line, known: (print('at it', flush=True), time.sleep(1000))\n"
+        "def compile_line(line, known):\n"
+        "    print('at it', flush=True)\n"
+        "    time.sleep(1000)\n"
+        "collect.compile_line = compile_line\n"
         "warm.compile_all(['a', 'b'], {}, 2)\n"
     )
     compiling = subprocess.Popen(
