@@ -57,8 +57,9 @@ class CMakeBuild(build_ext):
             "-B",
             str(build),
             "-DCMAKE_BUILD_TYPE=Release",
-            # a kept folder may be that of another Python, and of an environment that is gone
-            *("-U", "*Python*", "-U", "*PYTHON*", "-U", "CMAKE_MAKE_PROGRAM"),
+            # a kept folder may be that of another Python, of an environment that is gone, and
+            # built with other options
+            *("-U", "*Python*", "-U", "*PYTHON*", "-U", "CMAKE_MAKE_PROGRAM", "-U", "KAN_FAST_*"),
             f"-DPython_EXECUTABLE={sys.executable}",
             f"-Dpybind11_DIR={pybind11.get_cmake_dir()}",
             f"-DCMAKE_LIBRARY_OUTPUT_DIRECTORY={target.parent}",

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -67,8 +68,13 @@ def _file(requirement: str, inside: str) -> str:
 def _fetched(requirement: str) -> tuple[Path, str]:
     """The folder with a package, fetched if need be, and why it is not there."""
     folder = FOLDER / requirement.replace("==", "-")
-    with _alone():
-        return folder, "" if folder.exists() else _fetch(requirement, folder)
+    if folder.exists():
+        return folder, ""
+    try:
+        with _alone():
+            return folder, "" if folder.exists() else _fetch(requirement, folder)
+    except (OSError, ImportError) as error:
+        return folder, f"{requirement} cannot be kept in {FOLDER}: {error}"
 
 
 @contextlib.contextmanager
@@ -83,17 +89,20 @@ def _alone() -> Iterator[None]:
 
 
 def _fetch(requirement: str, folder: Path) -> str:
-    """Fetches a package; the reason if that fails."""
+    """Fetches a package; the reason if that fails, which stands for ten minutes."""
+    failed = folder.with_name(f"{folder.name}.failed")
+    if failed.exists() and time.time() - failed.stat().st_mtime < 600:
+        return failed.read_text()
     with tempfile.TemporaryDirectory(dir=FOLDER) as temporary:
+        target = Path(temporary) / "package"  # made by pip, with the usual mode
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-compile"]
-        command += ["--retries", "1", "--timeout", "20", "--target", temporary, requirement]
+        command += ["--retries", "1", "--timeout", "20", "--target", str(target), requirement]
         done = subprocess.run(command, capture_output=True, text=True)
-        if done.returncode != 0:
-            why = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            return (
-                f"{requirement}, which runs beside ours here, could not be fetched "
-                f"({why[:150]}); run once with a network"
-            )
-        Path(temporary).rename(folder)
-        Path(temporary).mkdir()  # for the context to remove
-    return ""
+        if done.returncode == 0:
+            target.rename(folder)
+            failed.unlink(missing_ok=True)
+            return ""
+    said = (done.stderr.strip().splitlines() or ["no message"])[-1]
+    why = f"{requirement} is not here and pip could not fetch it ({said[:150]}); use a network"
+    failed.write_text(why)
+    return why

@@ -1,4 +1,4 @@
-"""The gate of bench/aot_cuda.py: it knows what should be there, and it can say no."""
+"""The gate of bench/aot_cuda.py: what should be there is there, and faults are found."""
 
 from __future__ import annotations
 

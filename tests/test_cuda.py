@@ -153,7 +153,10 @@ def test_a_block_has_the_shared_memory_that_the_driver_says(monkeypatch) -> None
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: given)
     monkeypatch.setattr(machine, "gpu", lambda _: machine.Gpu("Thor", (11, 0), 20))
     x = SimpleNamespace(is_cuda=True, device=torch.device("cuda", 7))
-    assert cuda_kernels._choices(x, 3) == [(cuda_kernels.sparse, False, 227 << 10)]
+    try:
+        assert cuda_kernels._choices(x, 3) == [(cuda_kernels.sparse, False, 227 << 10)]
+    finally:
+        cuda_kernels._most_shared.cache_clear()
 
 
 def test_who_asks_for_them_gets_them() -> None:

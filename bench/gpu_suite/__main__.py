@@ -70,6 +70,9 @@ def _environment(args: argparse.Namespace, commit: str, work: Path) -> None:
         TORCHINDUCTOR_CACHE_DIR=str(work / "inductor"),
     )
     os.environ.pop("KAN_FAST_BACKEND", None)
+    for library in ("EFFICIENT_KAN", "FAST_KAN", "CHEBY_KAN", "PYKAN"):
+        # there is no network to fetch them from; copies that are named take part
+        os.environ.setdefault(f"KAN_FAST_{library}", "")
     os.environ.update(REHEARSAL if args.rehearse else {progress.ON_GPU: "1"})
 
 

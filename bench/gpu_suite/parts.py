@@ -153,7 +153,7 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
         )  # fmt: skip
     kinds = [("tests", many, at(82, 22)), ("tests-cuda", many, at(25, 15))]
     if not quick:
-        # one at a time: they want most of the GPU's memory
+        # one at a time: each takes most of the GPU's memory
         kinds.append(("tests-memory", 1, 22.0))
     for kind, shares, limit in kinds:
         found.append(

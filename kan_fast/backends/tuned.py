@@ -126,6 +126,7 @@ def store(kind: str, shape: Any, tile: dict[str, int]) -> bool:
         _log.warning("kan_fast: tuned tiles cannot be kept in %s (%s)", file, error)
         return False
     _known[file] = merged
+    _changed()
     return True
 
 

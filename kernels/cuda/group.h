@@ -67,8 +67,8 @@ struct DeviceGroup {
     if (threadIdx.x == 0) {
       __threadfence();
       last = atomicAdd(counter, 1) == blocks - 1;
-      if (last) *counter = 0;
       __threadfence();
+      if (last) *counter = 0;
     }
     __syncthreads();
     return last;

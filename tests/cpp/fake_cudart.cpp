@@ -1,4 +1,4 @@
-// As much of CUDA's runtime as a program of nvcc's asks for, which is linked with --cudart none. As
+// As much of CUDA's runtime as a program of nvcc's calls, which is linked with --cudart none. As
 // on a device, a launch may not have a gigabyte of shared memory, and an error stays until somebody
 // asks for it.
 #include <cuda_runtime_api.h>

@@ -40,7 +40,7 @@ struct Block {
   }
 };
 
-// What `run` prints before it is stopped; "" where it is not.
+// What `run` prints before it is stopped; "" where it comes to its end.
 template <class Run>
 std::string stopped(const Run& run) {
   int ends[2];
@@ -59,7 +59,8 @@ std::string stopped(const Run& run) {
   close(ends[0]);
   int status = 0;
   waitpid(child, &status, 0);
-  return WIFSIGNALED(status) ? printed : "";
+  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return "";
+  return printed.empty() ? "no message" : printed;
 }
 
 template <class Run>

@@ -76,7 +76,7 @@ void test_wgmma_sums() {
 }
 
 // ELayout_64x32 of half precision and ELayout_64x16 of TF32: one bit for each column of a row, or
-// two. The first thread of a pair is the one that sparsity selector 0 asks.
+// two. Sparsity selector 0 takes the first thread of a pair.
 void test_selectors(bool half) {
   const int columns = half ? 4 : 2, bits = 4 / columns;  // of a word
   const Layout thread_of{{2, 64 * 4 * columns}, {2, 0}, {8, 1}, {4, 16}};
@@ -85,7 +85,7 @@ void test_selectors(bool half) {
     for (int row = 0; row < 16; ++row)
       for (int word = 0; word < 8; ++word) {
         const int lane = mma_selector_lane(row, word), shift = mma_selector_shift(row, word);
-        expect("a thread that is asked", lane % 4 < 2, 1);
+        expect("a thread that the selector takes", lane % 4 < 2, 1);
         for (int n = 0; n < columns; ++n)
           expect("selectors", 16 * warp + row + 64 * (columns * word + n),
                  at(thread_of, warp * kWarp + lane) + at(value, shift / bits + n));
