@@ -43,15 +43,19 @@ def graphed(run: Run) -> Run:
     """The run as one CUDA graph; what it allocates and launches is recorded once."""
     if DEVICE == "cpu":
         return run
+    here = torch.cuda.current_stream()
     stream = torch.cuda.Stream()
-    stream.wait_stream(torch.cuda.current_stream())
+    stream.wait_stream(here)
     with torch.cuda.stream(stream):
         for _ in range(3):
             run()
-    torch.cuda.current_stream().wait_stream(stream)
+    here.wait_stream(stream)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        run()
+    try:
+        with torch.cuda.graph(graph):
+            run()
+    finally:
+        torch.cuda.set_stream(here)  # a capture that fails leaves its own
     return graph.replay
 
 

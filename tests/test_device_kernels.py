@@ -44,7 +44,7 @@ def random(case: Case, *shape: int) -> torch.Tensor:
 @pytest.fixture
 def many_multiprocessors(monkeypatch: pytest.MonkeyPatch) -> None:
     """The interpreter as a GPU that is worth splitting sums for."""
-    if DEVICE == "cpu":
+    if machine.facts().interpreter:
         monkeypatch.setattr(machine, "gpu", lambda _: Gpu("interpreter", (0, 0), 40, True))
 
 

@@ -64,7 +64,10 @@ from triton import knobs
 from triton.runtime.driver import driver
 collect.pretend(json.loads(Path(sys.argv[1]).read_text()))
 driver.active.launcher_cls = lambda source, metadata: lambda *arguments: None
-driver.active.utils.load_binary = lambda *_: (0, 0, 0, 0, 1024)
+driver.active.utils = SimpleNamespace(
+    get_device_properties=lambda _: {"max_shared_mem": 232448},
+    load_binary=lambda *_: (0, 0, 0, 0, 1024),
+)
 hits = []
 knobs.compilation.listener = lambda cache_hit, src, **_: hits.append([src.name, cache_hit])
 run()

@@ -9,9 +9,8 @@ cannot pass for a success. The exit code is 0 only when the CUDA kernels are in 
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
-import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +57,7 @@ def install(folder: Path) -> bool:
     )
     if not _run(sys.executable, "-c", check, made):
         return False
-    os.replace(made, ROOT / "kan_fast" / made.name)
+    shutil.move(made, ROOT / "kan_fast" / made.name)
     return True
 
 
@@ -73,7 +72,7 @@ def main() -> int:
         architecture = "{}{}-real".format(*capability)
     except (OSError, ValueError, KeyError):
         architecture = "native"
-    if importlib.util.find_spec("kan_fast._C") is not None:
+    if any((ROOT / "kan_fast").glob("_C*.so")):
         print("an older kan_fast._C is here and will be replaced")
     cuda = f"-DKAN_FAST_CUDA_ARCHITECTURES={architecture}"
     if build(args.folder, "-DKAN_FAST_CUDA=ON", cuda) and install(args.folder):

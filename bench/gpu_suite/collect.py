@@ -1,6 +1,6 @@
 """Notes what the launches of tests and benches would have Triton compile, and compiles nothing.
 
-    python -m gpu_suite.collect core|bench       (tests: a plugin of pytest)
+    python -m gpu_suite.collect ratios|bench     (tests: a plugin of pytest)
 
 The launches are those of the real tests and benches, on CPU tensors, with the tiles of the GPU that
 `facts` has found. What they compute is garbage, so comparisons say yes.
@@ -13,13 +13,12 @@ import json
 import os
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 #: files: what is known of the GPU; where the notes go
 FACTS, FILE = "KAN_FAST_SUITE_FACTS", "KAN_FAST_SUITE_LAUNCHES"
-KINDS = ("core", "tests", "bench")
-_TESTS = ("tests/test_device_kernels.py", "tests/test_triton.py", "tests/test_triton_backend.py")
+KINDS = ("core", "ratios", "tests", "bench")
+_TESTS = ("tests/test_triton.py", "tests/test_device_kernels.py", "tests/test_triton_backend.py")
 
 
 def command(kind: str, share: int, shares: int) -> list[str]:
@@ -45,8 +44,6 @@ class _Driver:
         self.get_current_target = lambda: self._target
         self.get_current_device = lambda: 0
         self.get_current_stream = lambda device=None: 0
-        # of kernels that are compiled and never run
-        self.utils = SimpleNamespace(get_device_properties=lambda _: {"max_shared_mem": 232448})
 
 
 def pretend(facts: dict[str, Any]) -> None:
@@ -137,32 +134,49 @@ def note(facts: dict[str, Any], file: Path) -> None:
     torch.testing.assert_close = lambda *_, **__: None
 
 
-def benches() -> None:
-    """One step and one forward of every model of `bench/gpu.py`, and every kernel's layers."""
+def _step(shape: Any, precision: str) -> None:
+    """A step and a forward of a model of `bench/gpu.py`."""
     import gpu
-    import gpu_kernels
     import torch
-    from shapes import GPU_WIDE
 
     import kan_fast
-    from kan_fast import envs
 
-    envs.BACKEND = "triton"
-    for name in gpu.PRECISIONS:
-        with gpu.precision(name):
-            for shape in dict.fromkeys((*gpu.CORE, *gpu.QUICK, *gpu.GPU)):
-                if name != "highest" and shape not in (*gpu.CORE, *gpu.QUICK):
-                    continue
-                model = kan_fast.KAN(shape.widths, shape.grid_size, shape.spline_order)
-                # alignments do not depend on the number of rows, splits of sums and tiles do
-                x = torch.empty(shape.rows, shape.widths[0]).requires_grad_()
-                gpu.timing.step(model, x)
-                gpu.timing.forward(model, x)
-            for layer in GPU_WIDE:
-                for entrants in gpu_kernels.runs(layer, name).values():
-                    entrants["triton"]()
+    with gpu.precision(precision):
+        model = kan_fast.KAN(shape.widths, shape.grid_size, shape.spline_order)
+        # alignments do not depend on the number of rows, splits of sums and tiles do
+        x = torch.empty(shape.rows, shape.widths[0]).requires_grad_()
+        gpu.timing.step(model, x)
+        gpu.timing.forward(model, x)
+
+
+def ratios() -> None:
+    """Every row of `bench/gpu.py --core`."""
+    import gpu
+    import torch
+
+    import kan_fast
+
+    for shape in gpu.CORE:
+        _step(shape, "highest")
+    _step(gpu.CORE[1], "bfloat16")
     points = torch.empty(1000, 2)
     gpu.pinn.step(kan_fast.KAN((2, 8, 8, 8, 2), gpu.pinn.GRID_SIZE), points)
+
+
+def benches() -> None:
+    """The other rows of `bench/gpu.py`, and every kernel's layers."""
+    import gpu
+    import gpu_kernels
+    from shapes import GPU_WIDE
+
+    for precision in gpu.PRECISIONS:
+        for shape in dict.fromkeys((*gpu.CORE, *gpu.QUICK, *gpu.GPU)):
+            if precision == "highest" or shape in (*gpu.CORE, *gpu.QUICK):
+                _step(shape, precision)
+        with gpu.precision(precision):
+            for layer in GPU_WIDE:
+                for entrants in gpu_kernels.runs(layer, precision).values():
+                    entrants["triton"]()
 
 
 def _begin() -> None:
@@ -175,4 +189,7 @@ elif __name__ == "__main__":
     from gpu_suite import collect
 
     collect._begin()
-    collect.benches()
+    from kan_fast import envs
+
+    envs.BACKEND = "triton"
+    {"ratios": collect.ratios, "bench": collect.benches}[sys.argv[1]]()

@@ -1,4 +1,4 @@
-"""Whether torch runs on the GPU here, and what later parts must know of it.
+"""Whether torch runs on the GPU here, and the facts of it that later parts are given.
 
 python -m gpu_suite.facts FILE
 """
@@ -23,7 +23,7 @@ def of_nvidia_smi() -> dict:
     """Name and compute capability, as nvidia-smi has them."""
     command = ["nvidia-smi", "--query-gpu=name,compute_cap", "--format=csv,noheader"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=20)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=8)
     except (OSError, subprocess.SubprocessError):
         return H100
     found = re.match(r"(.*), (\d+)\.(\d+)", done.stdout)
@@ -54,7 +54,7 @@ def main() -> int:
     """See above."""
     target = Path(sys.argv[1])
     found = of_nvidia_smi()
-    # for whoever comes after, should the rest fail
+    # for later parts, should the rest fail
     target.write_text(json.dumps(found))
     tools = ("nvcc", "cmake", "ninja", "g++", "compute-sanitizer")
     missing = [tool for tool in tools if shutil.which(tool) is None]

@@ -70,10 +70,11 @@ def _pytest(*arguments: str) -> tuple[str, ...]:
 
 def _tests(kind: str, quick: bool, rehearse: bool) -> tuple[str, ...]:
     files = {
+        # what only a GPU can show comes before what the interpreter has shown
         "tests": (
             "tests/test_gpu.py", "tests/test_gpu_graphs.py", "tests/test_gpu_streams.py",
-            "tests/test_device_kernels.py", "tests/test_triton.py",
-            *(() if quick else ("tests/test_gpu_torch.py", "tests/test_triton_backend.py")),
+            *(() if quick else ("tests/test_gpu_torch.py",)), "tests/test_triton.py",
+            *(() if quick else ("tests/test_device_kernels.py", "tests/test_triton_backend.py")),
         ),
         "tests-cuda": ("tests/test_cuda.py",),
         "tests-memory": ("tests/test_gpu_memory.py",),
@@ -89,13 +90,14 @@ def _tests(kind: str, quick: bool, rehearse: bool) -> tuple[str, ...]:
 
 def _sanitized(tool: str, limit: float) -> Part:
     small = "7x2x5x5 or 65x17x4x3 or 40x7x16x20 or networks_in_one_launch"
+    # torch and Triton handle the errors of some API calls, which memcheck alone reports
+    quiet = ("--report-api-errors", "no") if tool == "memcheck" else ()
     return Part(
         tool,
         _supervised(
-            tool, 1, limit, "", "9",
-            # errors of API calls are what torch and Triton ask for and handle
-            "compute-sanitizer", "--tool", tool, "--report-api-errors", "no", "--error-exitcode",
-            "9", *_pytest("tests/test_device_kernels.py", "tests/test_cuda.py", "-k", small),
+            tool, 1, limit, "", "9", "compute-sanitizer", "--tool", tool, *quiet,
+            "--error-exitcode", "9",
+            *_pytest("tests/test_device_kernels.py", "tests/test_cuda.py", "-k", small),
         ),
         limit, ("build",), programs=("compute-sanitizer",),
         environment={"PYTORCH_NO_CUDA_MEMORY_CACHING": "1"},
@@ -112,17 +114,17 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
     many = processes()
     bench = ("{python}", "bench/gpu.py", *small)
     # a tensor on the CPU is one that a GPU would have had
-    one_thread = {"OMP_NUM_THREADS": "1"}
+    one_thread = {"OMP_NUM_THREADS": "1", "TORCHINDUCTOR_COMPILE_THREADS": "1"}
     found = [
         Part(
-            "facts", ("{python}", "-m", "gpu_suite.facts", "{work}/facts.json"), at(30, 25),
+            "facts", ("{python}", "-m", "gpu_suite.facts", "{work}/facts.json"), 25,
             unless=(),
         ),
         Part(
             "compile-core",
             ("{python}", "-m", "gpu_suite.warm", "--facts", "{work}/facts.json", "--logs",
-             "{work}/logs/compile-core", "core"),
-            at(25, 20), environment=one_thread,
+             "{work}/logs/compile-core", "core", "ratios"),
+            at(34, 28), environment=one_thread,
         ),
         # the default path, which is Triton's and needs no extension
         Part(
@@ -132,8 +134,8 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
         ),
         Part(
             "ratios",
-            _supervised("ratios", 1, 15, "", "0", *bench, "--core", "--json", "{out}/core.json"),
-            at(28, 18),
+            _supervised("ratios", 1, 20, "", "0", *bench, "--core", "--json", "{out}/core.json"),
+            at(30, 18),
         ),
         Part(
             "build",
@@ -151,10 +153,10 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
                 45, environment=one_thread,
             )
         )  # fmt: skip
-    kinds = [("tests", many, at(82, 22)), ("tests-cuda", many, at(25, 15))]
+    kinds = [("tests", many, at(80, 16)), ("tests-cuda", many, at(25, 13))]
     if not quick:
         # one at a time: each takes most of the GPU's memory
-        kinds.append(("tests-memory", 1, 22.0))
+        kinds.append(("tests-memory", 1, 34.0))
     for kind, shares, limit in kinds:
         found.append(
             Part(
@@ -172,8 +174,8 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
         return found
     return [
         *found,
-        _sanitized("memcheck", 35),
-        _sanitized("racecheck", 35),
+        _sanitized("memcheck", 30),
+        _sanitized("racecheck", 28),
         Part(
             "layers",
             _supervised(
@@ -181,7 +183,7 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
                 "--suite", "gpu-wide", "--seconds", "0.05", "--json", "{out}/gpu_kernels.json",
                 *small,
             ),
-            40,
+            36,
         ),
         Part("bench", _supervised("bench", 1, 40, "", "0", *bench, "--json", "{out}/gpu.json"), 60),
     ]  # fmt: skip

@@ -26,13 +26,15 @@ UNTIL = "KAN_FAST_SUITE_UNTIL"
 #: exit code of a process that can do nothing more, because its CUDA context is lost
 LOST = 79
 #: errors that every later call of the process will raise as well (CUDA's "sticky" ones), by the
-#: texts of the runtime, of the driver as Triton reports it, and of kan_fast._C
+#: texts of the runtime, of the driver as Triton reports it, and of kan_fast._C; and those of a
+#: capture that has failed, after which torch's generators may stay as if it went on
 _STICKY = re.compile(
     r"illegal memory access|illegal address|illegal instruction|misaligned address|"
     r"device-side assert|unspecified launch failure|launch timed out|hardware stack error|"
     r"invalid program counter|invalid address space|invalid pc|uncorrectable (ECC|NVLink)|"
     r"context is destroyed|device(s)? (is|are) busy or unavailable|GPU is lost|"
-    r"fallen off the bus|cluster out of bounds"
+    r"fallen off the bus|cluster out of bounds|"
+    r"stream is capturing|during capture|outside graph capture|capture.{0,20}invalidated"
     r"|CUDA_ERROR_(ILLEGAL|LAUNCH_FAILED|LAUNCH_TIMEOUT|MISALIGNED|ASSERT|HARDWARE)",
     re.I,
 )

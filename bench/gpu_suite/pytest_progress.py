@@ -64,7 +64,7 @@ def pytest_runtest_logfinish(nodeid: str) -> None:
         # the test that is seen to fail first may have had its kernels launched by the one before
         reason = _reason(failed[0]) if failed else error
         _units.end(nodeid, "FAIL", reason)
-        if error or any(progress.is_lost(str(r.longrepr)) for r in failed):
+        if error or any(progress.is_lost(_reason(r)) for r in failed):
             progress.leave()
     elif skipped:
         _units.end(nodeid, "SKIP", _reason(skipped[0]))

@@ -22,7 +22,7 @@ _TOOLS = ("/usr/local/cuda/bin", "/usr/local/cuda/compute-sanitizer")
 
 @dataclass
 class Suite:
-    """What a run of the suite knows.
+    """The state of a run of the suite.
 
     Args:
         root: of the source tree.

@@ -1,6 +1,6 @@
 """Compiles the Triton kernels that later parts will launch, on all cores and without the GPU.
 
-    python -m gpu_suite.warm --facts FILE --logs FOLDER core|tests|bench...
+    python -m gpu_suite.warm --facts FILE --logs FOLDER core|ratios|tests|bench...
 
 Triton keeps what it compiles on disk, under a key of the kernel's source, the types, alignments and
 constants of a launch, the options and the compiler. So the launches themselves are made, in
