@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
+sys.path.append(str(Path(__file__).parent.parent / "bench"))
 
 import real_libraries  # noqa: E402
 

@@ -17,7 +17,7 @@ from kan_fast import machine
 from kan_fast.backends import triton, triton_gather, triton_launch
 
 BENCH = Path(__file__).parent.parent / "bench"
-sys.path.insert(0, str(BENCH))
+sys.path.append(str(BENCH))
 
 import aot  # noqa: E402
 

@@ -29,7 +29,7 @@ from kan_fast.testing import (
     assert_within_tolerance,
 )
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "bench"))
+sys.path.append(str(Path(__file__).parent.parent / "bench"))
 
 import aot_cuda  # noqa: E402
 from machine_code import tool  # noqa: E402

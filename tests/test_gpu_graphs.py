@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import beside
 import pytest
 import torch
 from efficient_kan_copies import VendoredKANLinear
@@ -32,13 +33,7 @@ def vendored() -> nn.Module:
 
 def pykan() -> nn.Module:
     """A model of the real pykan, accelerated, in its fast mode."""
-    folder = os.environ.get("KAN_FAST_PYKAN")
-    if not folder:
-        pytest.skip("KAN_FAST_PYKAN is unset: no folder with pykan given")
-    if folder not in sys.path:
-        sys.path.append(folder)
-    kan = pytest.importorskip("kan", reason="pykan cannot be imported here")
-    model = kan.KAN(width=[4, 5, 1], grid=5, k=3, seed=1, auto_save=False).speed()
+    model = beside.pykan().KAN(width=[4, 5, 1], grid=5, k=3, seed=1, auto_save=False).speed()
     kan_fast.accelerate(model, strict=True)
     return model
 
