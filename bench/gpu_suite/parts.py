@@ -134,7 +134,9 @@ def parts(quick: bool = False, rehearse: bool = False) -> list[Part]:
         ),
         Part(
             "ratios",
-            _supervised("ratios", 1, at(20, 15), "", "0", *bench, "--core", "--json", "{out}/core.json"),
+            _supervised(
+                "ratios", 1, at(20, 15), "", "0", *bench, "--core", "--json", "{out}/core.json"
+            ),
             at(30, 18),
         ),
         Part(
