@@ -18,9 +18,8 @@ pytestmark = pytest.mark.xdist_group("install")
 
 
 def run(*command: object, **environment: str) -> subprocess.CompletedProcess:
-    env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "CMAKE_ARGS", "PIP_QUIET")}
-    for variable in ("KAN_FAST_REQUIRE_EXTENSION", "KAN_FAST_BUILD_DIR"):
-        env.pop(variable, None)
+    ours = ("KAN_FAST_REQUIRE_EXTENSION", "KAN_FAST_BUILD_DIR", "CMAKE_ARGS")
+    env = {k: v for k, v in os.environ.items() if k not in (*ours, "PYTHONPATH", "PIP_QUIET")}
     return subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, env={**env, **environment},
         cwd=ROOT.parent,
