@@ -295,8 +295,9 @@ def test_ties_give_a_least_squares_fit(double: None) -> None:
         layer.update_grid_from_samples(x)
     assert torch.equal(plain.grid, fast.grid) and fast.coef.isfinite().all()
     moved = [(layer(x)[2] - before).abs().amax((0, 1)) for layer in (plain, fast)]
-    # three values can be met exactly; pykan's solution of this deficient system does not
-    assert float(moved[1][0]) < 1e-12 < float(moved[0][0])
+    # three values can be met exactly; whether pykan's solution of this deficient system meets them
+    # depends on the linear algebra library that torch brings
+    assert float(moved[1][0]) < 1e-12
     # where all knots coincide pykan's functions are zero, whatever their coefficients
     close(moved[0][1], moved[1][1])
 
