@@ -26,31 +26,20 @@ os.environ["TRITON_INTERPRET"] = "0"
 import torch
 import triton
 from torch.utils._python_dispatch import TorchDispatchMode
-from triton.backends.compiler import GPUTarget
 
 import kan_fast
 from kan_fast import envs, functional, machine
 from kan_fast.backends import triton as backend
 from kan_fast.backends import triton_dense, triton_launch
 
+sys.path.append(str(Path(__file__).parent.parent / "bench"))
+from gpu_suite.collect import Driver  # noqa: E402
+
 H100 = machine.Gpu("NVIDIA H100", (9, 0), 132)
 OURS = str(Path(kan_fast.__file__).parent)
 Run = Callable[[], Any]
 #: names and grids of the launches since the last look
 launched: list[tuple[str, tuple[int, ...]]] = []
-
-
-class Driver:
-    """Of a GPU that is not there."""
-
-    def get_current_target(self) -> GPUTarget:
-        return GPUTarget("cuda", 90, 32)
-
-    def get_current_device(self) -> int:
-        return 0
-
-    def get_current_stream(self, device: int) -> int:
-        return 0
 
 
 def _compile(source: Any, target: Any = None, options: Any = None, **_: Any) -> SimpleNamespace:
@@ -64,7 +53,7 @@ def _compile(source: Any, target: Any = None, options: Any = None, **_: Any) -> 
 
 def install() -> None:
     """Makes Triton and kan_fast see an H100 behind tensors of the CPU."""
-    triton.runtime.driver.set_active(Driver())
+    triton.runtime.driver.set_active(Driver([*H100.capability]))
     triton.compiler.compile = _compile
     machine.gpu = lambda device: H100
     # of the interpreter the planner allows tensors of the CPU

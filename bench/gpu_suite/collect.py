@@ -34,7 +34,7 @@ def command(kind: str, share: int, shares: int) -> list[str]:
     ]  # fmt: skip
 
 
-class _Driver:
+class Driver:
     """What Triton asks of a driver before it launches: nothing that needs a GPU."""
 
     def __init__(self, capability: list[int]) -> None:
@@ -52,7 +52,7 @@ def pretend(facts: dict[str, Any]) -> None:
 
     from kan_fast import machine
 
-    driver.set_active(_Driver(facts["capability"]))
+    driver.set_active(Driver(facts["capability"]))
     found = machine.Gpu(facts["name"], tuple(facts["capability"]), facts["multiprocessors"])
     machine.gpu = functools.cache(lambda device: found)
 
