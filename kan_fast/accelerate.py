@@ -10,7 +10,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any, TypeVar
 
 import torch
@@ -18,8 +17,9 @@ from torch import Tensor, nn
 
 from kan_fast import envs
 from kan_fast.adapters import adapter_of
+from kan_fast.adapters.base import Adapter, Verdict
 from kan_fast.chebyshev import ChebyshevKANLinear
-from kan_fast.dispatch import FLAG, dispatch
+from kan_fast.dispatch import FLAG, dispatch, judge
 from kan_fast.functional import plan_for
 from kan_fast.gaussian import GaussianKANLinear
 from kan_fast.layers import KANLinear
@@ -62,7 +62,7 @@ class Report:
         return "\n".join(lines)
 
 
-def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, ModuleType]]:
+def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, Adapter]]:
     """KAN layers and models of other libraries; what is inside of one belongs to it."""
     inside: set[nn.Module] = set()
     for name, module in model.named_modules():
@@ -70,6 +70,17 @@ def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, ModuleType]]
         if adapter is not None:
             inside.update(module.modules())
             yield name, module, adapter
+
+
+def _why_not(module: nn.Module, adapter: Adapter) -> str | None:
+    """Why a layer would run its own code now, whatever the input."""
+    mark = module.__dict__.get(FLAG)
+    judged = type(mark) is Verdict and mark.holds(module)
+    reason = mark.reason if judged else adapter.refuses(module)
+    if reason is None:
+        ready = adapter.prepare(module)
+        reason = ready if isinstance(ready, str) else None
+    return reason
 
 
 def accelerate(model: M, *, strict: bool = False) -> M:
@@ -98,9 +109,7 @@ def accelerate(model: M, *, strict: bool = False) -> M:
         )
     chosen, names, skipped = [], [], []
     for name, module, adapter in _candidates(model):
-        reason = "KAN_FAST_DISABLE is set" if envs.DISABLE else None
-        if FLAG not in module.__dict__:
-            reason = reason or adapter.why_not(module)
+        reason = "KAN_FAST_DISABLE is set" if envs.DISABLE else _why_not(module, adapter)
         if reason is None:
             chosen.append((module, adapter))
             names.append(LayerReport(name, adapter.kind, "recognised"))
@@ -112,7 +121,7 @@ def accelerate(model: M, *, strict: bool = False) -> M:
         warnings.warn(str(Report(tuple(names), tuple(skipped))), UserWarning, stacklevel=2)
     for module, adapter in chosen:
         dispatch(type(module), adapter)
-        module.__dict__[FLAG] = adapter.kind
+        judge(module, adapter)
     return model
 
 
@@ -130,10 +139,10 @@ def report(model: nn.Module) -> Report:
         if isinstance(module, tuple(_OURS)):
             accelerated.append(LayerReport(name, "kan_fast", "runs our kernels by itself"))
     for name, module, adapter in _candidates(model):
-        if FLAG in module.__dict__:
+        reason = "KAN_FAST_DISABLE is set" if envs.DISABLE else _why_not(module, adapter)
+        if reason is None and FLAG in module.__dict__:
             accelerated.append(LayerReport(name, adapter.kind, "recognised"))
             continue
-        reason = "KAN_FAST_DISABLE is set" if envs.DISABLE else adapter.why_not(module)
         reason = reason or "not accelerated yet; call kan_fast.accelerate(model)"
         skipped.append(LayerReport(name, adapter.kind, reason))
     result = Report(tuple(accelerated), tuple(skipped))
@@ -150,20 +159,23 @@ def explain(model: nn.Module, x: Tensor) -> str:
     """
     lines: list[str] = []
 
-    def note(name: str, module: Any, adapter: ModuleType | None, given: Tensor) -> None:
+    def note(name: str, module: Any, adapter: Adapter | None, given: Tensor) -> None:
         if adapter is None:
             size = f"{module.in_features} -> {module.out_features}"
             of = next(f for cls, f in _OURS.items() if isinstance(module, cls))
             weight, order = of(module)
         else:
             size = adapter.describe(module)
-            weight, order = adapter.weight_and_order(module)
+            weight, order, *_ = adapter.prepare(module)
         size += f", grid_size={module.grid_size}" if hasattr(module, "grid_size") else ""
         dtype = str(given.dtype).removeprefix("torch.")
         size += f", spline_order={order}, {dtype} on {given.device}"
-        if adapter is not None and FLAG not in module.__dict__:
-            lines.append(f"{name}: its own forward ({size}): not accelerated")
-            return
+        if adapter is not None:
+            reason = _why_not(module, adapter)
+            if FLAG not in module.__dict__ or reason is not None:
+                reason = f": {reason}" if reason else ""
+                lines.append(f"{name}: its own forward ({size}): not accelerated{reason}")
+                return
         plan = plan_for(given, weight, order)
         own = plan.backend == "reference" and adapter is not None
         lines.append(f"{name}: {'its own forward' if own else plan.backend} ({size})")

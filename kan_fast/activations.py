@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from kan_fast.hooks import has_hooks
+from kan_fast.hooks import is_plain
 
 _MODULES: dict[type[nn.Module], str] = {
     nn.SiLU: "silu",
@@ -31,12 +31,12 @@ def known_activation(
 ) -> str | Callable[[Tensor], Tensor]:
     """The name of an activation that the kernels evaluate, or the callable itself.
 
-    Subclasses, modules with hooks and the tanh form of GELU are not what the kernels compute: they
-    stay callables, which torch runs beside the native spline.
+    Subclasses, modules with hooks or a forward of their own and the tanh form of GELU are not what
+    the kernels compute: they stay callables, which torch runs beside the spline.
     """
     name = _MODULES.get(type(activation))
     if name is not None:
-        if has_hooks(activation):
+        if not is_plain(activation, type(activation)):
             return activation
         if name == "gelu" and activation.approximate != "none":
             return activation

@@ -1,48 +1,158 @@
-"""The forward that an accelerated class has: it looks at a flag on the instance."""
+"""The forward that an accelerated class has: at every call it asks whether a kernel may run."""
 
 from __future__ import annotations
 
 import functools
+import logging
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-#: set on accelerated instances; holds the kind of the adapter
-FLAG = "_kan_fast"
+from kan_fast import envs, torch_internals
+from kan_fast.adapters.base import ANY, CHECKED, FLAG, Adapter, Verdict
+from kan_fast.functional import autocast_enabled, plan_for
+
 #: sees every call of a layer whose class is known, before it is decided how to run it: the layer,
 #: the arguments and whether the call is of its forward; set by `zero_code.py`
 watcher: Callable[[Any, tuple, bool], None] | None = None
 
+_log = logging.getLogger("kan_fast")
+#: what has been logged
+_said: set[str] = set()
 
-def dispatch(cls: type[nn.Module], adapter: ModuleType) -> type[nn.Module]:
+
+def dispatch(cls: type[nn.Module], adapter: Adapter) -> type[nn.Module]:
     """Gives the class that defines `forward` a dispatching one, once; returns that class."""
     owner = next(c for c in cls.__mro__ if "forward" in c.__dict__)
     original = owner.__dict__["forward"]
     if hasattr(original, FLAG):
         return owner
+    names = _parameters_of(original)
 
     @functools.wraps(original)
     def forward(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if watcher is not None and not torch.compiler.is_compiling():
+        if torch.compiler.is_compiling():
+            return _traced(self, adapter, original, args, kwargs)
+        mark = self.__dict__.get(FLAG)
+        if watcher is not None and mark is not CHECKED:
             watcher(self, args, True)
-        # where no kernel runs, the layer's own code is the best
-        if FLAG in self.__dict__ and adapter.takes(self, args, kwargs):
-            return adapter.run(self, args[0], functools.partial(original, self, *args, **kwargs))
-        return original(self, *args, **kwargs)
+            mark = self.__dict__.get(FLAG)
+        if mark is None or mark is CHECKED:
+            return original(self, *args, **kwargs)
+        if len(args) == 1 and not kwargs:
+            x = args[0]
+        else:
+            x = _bind(names, adapter.arguments, args, kwargs)
+        own = functools.partial(original, self, *args, **kwargs)
+        return _guarded(self, adapter, mark, x, own)
 
     setattr(forward, FLAG, original)
     owner.forward = forward
-    methods = getattr(adapter, "methods", None)
-    for name, run in (methods(cls) if methods else {}).items():
+    for name, run in adapter.replacements(cls).items():
         _dispatch_method(cls, name, run, adapter)
     return owner
 
 
+def judge(module: nn.Module, adapter: Adapter) -> Verdict:
+    """Recognises a layer, or says why not, and lets its calls know."""
+    before = module.__dict__.get(FLAG)
+    runs = before.runs if type(before) is Verdict else None
+    verdict = Verdict(adapter, module, adapter.refuses(module), runs)
+    module.__dict__[FLAG] = verdict
+    return verdict
+
+
+def _guarded(module: Any, adapter: Adapter, mark: Any, x: Any, own: Callable[[], Any]) -> Any:
+    """One call of a layer that is marked: through a kernel, or its own code, counted."""
+    if type(mark) is not Verdict or not mark.holds(module):
+        if envs.DISABLE or not _can_judge():
+            return own()
+        mark = judge(module, adapter)
+        if mark.reason is not None:
+            _say_once(module, adapter, mark.reason)
+    reason = mark.reason
+    if reason is None:
+        reason = ready = adapter.prepare(module)
+        if type(ready) is not str:
+            reason, backend = _backend_for(x, ready[0], ready[1])
+            if backend:
+                try:
+                    y = adapter.run(module, x, ready, own)
+                    mark.runs.by[backend] += 1
+                    return y
+                except (ValueError, TypeError, RuntimeError) as error:
+                    # what the layer's own code makes of it is its own business
+                    reason = str(error).split("; ")[0].split(": ", 1)[-1]
+    mark.runs.own[reason] += 1
+    return own()
+
+
+def _backend_for(x: Any, weight: Tensor, spline_order: int) -> tuple[str, str]:
+    """The backend whose kernels take an input, after an empty reason; or the reason and ""."""
+    if type(x) not in (Tensor, nn.Parameter) or not x.is_floating_point():
+        return "its call is not of one tensor of floating-point numbers", ""
+    if x.dtype is not weight.dtype and not autocast_enabled(x.device.type):
+        names = (str(t.dtype).removeprefix("torch.") for t in (x, weight))
+        return "{} input to a {} layer".format(*names), ""
+    plan = plan_for(x, weight, spline_order)
+    if plan.backend != "reference":
+        return "", plan.backend
+    return plan.refusals[0][1] if plan.refusals else "KAN_FAST_BACKEND is reference", ""
+
+
+def _can_judge() -> bool:
+    """Whether a layer can be run and compared now: no transform, mode or trace around."""
+    return not (
+        torch_internals.in_transform()
+        or torch_internals.dispatch_modes()
+        or torch_internals.tracing_state() is not None
+    )
+
+
+def _say_once(module: nn.Module, adapter: Adapter, reason: str) -> None:
+    text = f"{type(module).__name__} ({adapter.kind}) runs its own code: {reason}"
+    if text not in _said:
+        _said.add(text)
+        _log.warning("kan_fast: %s", text)
+
+
+def _parameters_of(function: Any) -> tuple[str, ...]:
+    """Names of the positional parameters after self."""
+    code = getattr(function, "__code__", None)
+    return () if code is None else code.co_varnames[1 : code.co_argcount]
+
+
+def _bind(
+    names: tuple[str, ...], neutral: dict[str, Any], args: tuple, kwargs: dict[str, Any]
+) -> Any:
+    """The input of a call whose other arguments are those at which kernels do the same, or None."""
+    given = dict(zip(names, args, strict=False))
+    if len(args) > len(names) or not given.keys().isdisjoint(kwargs):
+        return None
+    given |= kwargs
+    x = given.pop(names[0], None) if names else None
+    if all(n in neutral and neutral[n] in (ANY, value) for n, value in given.items()):
+        return x
+    return None
+
+
+def _traced(
+    module: Any, adapter: Adapter, original: Callable, args: tuple, kwargs: dict[str, Any]
+) -> Any:
+    """The call in a graph that torch.compile traces, which holds what the layer is at that time."""
+    mark = module.__dict__.get(FLAG)
+    if mark is not None and len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
+        if isinstance(mark, str) or mark.reason is None:
+            y = adapter.traced(module, args[0])
+            if y is not None:
+                return y
+    return original(module, *args, **kwargs)
+
+
 def _dispatch_method(
-    cls: type[nn.Module], name: str, run: Callable | None, adapter: ModuleType
+    cls: type[nn.Module], name: str, run: Callable | None, adapter: Adapter
 ) -> None:
     """The same for another method: `run(module, original, *args)` where the module or an argument
     is accelerated; then so is a model that it returns."""
@@ -55,17 +165,23 @@ def _dispatch_method(
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if watcher is not None:
             watcher(self, args, False)
-        if not any(FLAG in getattr(given, "__dict__", ()) for given in (self, *args)):
+        if not any(is_accelerated(given) for given in (self, *args)):
             return original(self, *args, **kwargs)
         own = functools.partial(original, self)
         found = own(*args, **kwargs) if run is None else run(self, own, *args, **kwargs)
         if isinstance(found, nn.Module) and adapter.is_candidate(found):
-            if adapter.why_not(found) is None:
-                found.__dict__[FLAG] = adapter.kind
+            if FLAG not in found.__dict__:
+                judge(found, adapter)
         return found
 
     setattr(method, FLAG, original)
     setattr(owner, name, method)
+
+
+def is_accelerated(module: Any) -> bool:
+    """Whether a layer runs kernels, as long as it stays what it is."""
+    mark = getattr(module, "__dict__", {}).get(FLAG)
+    return mark is not None and (type(mark) is not Verdict or mark.reason is None)
 
 
 def own_forward(owner: type[nn.Module]) -> Callable[..., Any]:

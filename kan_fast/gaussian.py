@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from kan_fast.activations import known_activation
 from kan_fast.dense import gaussian_rbf_layer, gaussian_rbf_linear
 from kan_fast.errors import ShapeError
-from kan_fast.hooks import has_global_hooks, has_hooks
+from kan_fast.hooks import is_plain
 
 
 class _Centers(nn.Module):
@@ -104,13 +104,13 @@ def gaussian_layer(layer: Any, x: Tensor) -> Tensor:
     base = getattr(layer, "base_linear", None)
     activation = "zero" if base is None else known_activation(layer.base_activation)
     if isinstance(activation, str) and x.dim() and x.shape[-1] == in_features:
-        if _is_plain(norm, nn.LayerNorm) and _is_plain(base, nn.Linear) and not has_global_hooks():
+        if _reads(norm, nn.LayerNorm) and _reads(base, nn.Linear):
             if norm is None or norm.normalized_shape == (in_features,):
                 return gaussian_rbf_layer(x, centers, weight, width, norm, base, activation)
     y = gaussian_rbf_linear(x if norm is None else norm(x), centers, weight, width)
     return y if base is None else y + base(layer.base_activation(x))
 
 
-def _is_plain(module: nn.Module | None, cls: type[nn.Module]) -> bool:
-    """Whether it is what torch calls so, and nobody watches it."""
-    return module is None or (type(module) is cls and not has_hooks(module))
+def _reads(module: nn.Module | None, cls: type[nn.Module]) -> bool:
+    """Whether its tensors may be read instead of calling it."""
+    return module is None or is_plain(module, cls)

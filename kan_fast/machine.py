@@ -116,7 +116,13 @@ def gpu(device: torch.device) -> Gpu:
 
 
 @functools.cache
-def all_capable() -> bool:
-    """Whether every CUDA device of the process runs the Triton kernels."""
+def _all_capable() -> bool:
     count = torch.cuda.device_count()
     return all(torch.cuda.get_device_capability(n) >= LEAST_CAPABILITY for n in range(count))
+
+
+# Dynamo of torch 2.11 stops at `device_count`, as an H100 showed
+@torch.compiler.assume_constant_result
+def all_capable() -> bool:
+    """Whether every CUDA device of the process runs the Triton kernels."""
+    return _all_capable()

@@ -74,7 +74,9 @@ class _Watch:
         flagged = dispatching.FLAG in module.__dict__
         self.deciding = True
         try:
-            reason = None if flagged else adapter.why_not(module)
+            reason = None if flagged else adapter.refuses(module)
+            ready = adapter.prepare(module) if reason is None else reason
+            reason = ready if isinstance(ready, str) else None
         finally:
             self.deciding = False
         name = f"{type(module).__name__} {adapter.describe(module)}"
@@ -84,7 +86,7 @@ class _Watch:
             return
         module.__dict__[dispatching.FLAG] = adapter.kind
         self.seen[module] = self.verify
-        weight, order = adapter.weight_and_order(module)
+        weight, order, *_ = ready
         # models whose methods return accelerated ones are met before any input
         x = args[0] if args and isinstance(args[0], Tensor) else weight
         backend = plan_for(x if x.is_floating_point() else weight, weight, order).backend
@@ -99,7 +101,8 @@ class _Watch:
         own = functools.partial(self.owners[owner], module, args[0])
         with torch.no_grad():
             theirs = own()
-            ours = adapter_of(module).run(module, args[0], own)
+            adapter = adapter_of(module)
+            ours = adapter.run(module, args[0], adapter.prepare(module), own)
         if isinstance(theirs, tuple):  # pykan's layers return more than their output
             theirs, ours = theirs[0], ours[0]
         error = float((ours - theirs).abs().max() / theirs.abs().max().clamp_min(1e-30))

@@ -57,6 +57,17 @@ def test_a_graph_holds_one_operator_a_layer() -> None:
     assert work == ["kan_fast.kan_linear.default"] * 2
 
 
+def test_what_gpus_can_do_is_a_constant_of_a_graph() -> None:
+    from kan_fast import machine
+
+    torch._dynamo.reset()
+    compiled = torch.compile(
+        lambda x: x + 1 if machine.all_capable() else x, backend="eager", fullgraph=True
+    )
+    # without a GPU all GPUs are capable
+    assert torch.equal(compiled(torch.zeros(2)), torch.ones(2)) == machine.all_capable()
+
+
 def test_no_kernel_no_problem() -> None:
     torch._dynamo.reset()
     layer = kan_fast.KANLinear(3, 2).bfloat16()

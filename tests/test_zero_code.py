@@ -151,15 +151,17 @@ def test_an_edited_layer_is_left_alone(installed) -> None:
 def test_a_call_that_differs_sends_the_layer_back(
     installed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from kan_fast.adapters import efficient_kan
+    from kan_fast.adapters.efficient_kan import EfficientKan
 
-    right = efficient_kan.run
-    monkeypatch.setattr(efficient_kan, "run", lambda m, x, own=None: right(m, x) + 1)
+    right = EfficientKan.run
+    monkeypatch.setattr(EfficientKan, "run", lambda self, *a: right(self, *a) + 1)
     layer = VendoredKANLinear(3, 4)
     x = torch.rand(5, 3)
     y = layer(x)
     assert not flagged(layer) and "runs its own forward again" in caplog.text
-    torch.testing.assert_close(y, right(layer, x))
+    torch.testing.assert_close(
+        y, right(EfficientKan(), layer, x, EfficientKan().prepare(layer), None)
+    )
 
 
 def test_gradients_and_random_numbers_are_not_disturbed_by_verifying(installed) -> None:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-from types import ModuleType
-
 from torch import nn
 
-from kan_fast.adapters import chebykan, efficient_kan, fast_kan, pykan, pykan_layer
+from kan_fast.adapters.base import Adapter
+from kan_fast.adapters.chebykan import ChebyKan
+from kan_fast.adapters.efficient_kan import EfficientKan
+from kan_fast.adapters.fast_kan import FastKan
+from kan_fast.adapters.pykan_guard import Pykan, PykanLayer
 
-#: each module offers `kind`, `is_candidate(module)`, `is_candidate_class(cls)`, `why_not(module)`,
-#: `describe(module)`, `weight_and_order(module)`, `takes(module, args, kwargs)` and
-#: `run(module, x, original)`; those that replace more than a forward also `methods(cls)`
-ADAPTERS: tuple[ModuleType, ...] = (
-    efficient_kan,
-    pykan,
-    pykan_layer,
-    fast_kan,
-    chebykan,
+ADAPTERS: tuple[Adapter, ...] = (
+    EfficientKan(),
+    Pykan(),
+    PykanLayer(),
+    FastKan(),
+    ChebyKan(),
 )
 
 
-def adapter_of(module: nn.Module) -> ModuleType | None:
+def adapter_of(module: nn.Module) -> Adapter | None:
     """The adapter whose layer the module seems to be, or None."""
     return next((adapter for adapter in ADAPTERS if adapter.is_candidate(module)), None)

@@ -13,40 +13,18 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast import reference
-from kan_fast.adapters.calls import only_tensor
+from kan_fast.adapters.base import Adapter, are_plain, tensors_of
 from kan_fast.adapters.self_check import differs
 from kan_fast.adapters.source import fingerprint, side_effects
 from kan_fast.chebyshev import ChebyshevKANLinear
 from kan_fast.dense import chebyshev_linear
-from kan_fast.functional import has_kernel
-
-kind = "ChebyKAN"
 
 #: fingerprints of forwards of public copies, whose results tests/test_dense_adapters.py compares
 #: with ours
-KNOWN_SOURCES: dict[str, str] = {"9da434c934bde563": "with the recurrence, as in deep-kan 0.0.4"}
+KNOWN_SOURCES: dict[str, str] = {"646ac46b06fd4969": "with the recurrence, as in deep-kan 0.0.4"}
 
-_PLAIN_ATTRIBUTES = frozenset("inputdim outdim degree cheby_coeffs arange".split())
-
-
-def is_candidate_class(cls: type[nn.Module]) -> bool:
-    """Whether instances may be ChebyKAN layers; they tell when they are called."""
-    return "cheby" in cls.__name__.lower() and not issubclass(cls, ChebyshevKANLinear)
-
-
-def is_candidate(module: nn.Module) -> bool:
-    """Whether the module has the attributes of a ChebyKAN layer."""
-    return all(hasattr(module, n) for n in ("inputdim", "outdim", "degree", "cheby_coeffs"))
-
-
-def describe(module: Any) -> str:
-    """Its size, for reports."""
-    return f"{module.inputdim} -> {module.outdim}"
-
-
-def weight_and_order(module: Any) -> tuple[Tensor, int]:
-    """Its weight, which the planner wants to know."""
-    return module.cheby_coeffs, 0
+_SETTINGS = ("inputdim", "outdim", "degree")
+_PLAIN_ATTRIBUTES = frozenset(("cheby_coeffs", "arange", *_SETTINGS))
 
 
 def _inputs(module: Any) -> Tensor:
@@ -59,28 +37,45 @@ def _expected(module: Any, x: Tensor) -> Tensor:
     return torch.einsum("rin,ion->ro", basis, module.cheby_coeffs)
 
 
-def why_not(module: Any) -> str | None:
-    """The reason why a candidate is left alone, as a sentence; None when it can be accelerated."""
-    shape = (module.inputdim, module.outdim, module.degree + 1)
-    coeffs = module.cheby_coeffs
-    if not isinstance(coeffs, Tensor) or tuple(coeffs.shape) != shape:
-        return f"its cheby_coeffs should be a tensor of shape {shape}"
-    forward = type(module).forward
-    if fingerprint(forward) in KNOWN_SOURCES:
-        return None
-    return side_effects(forward, _PLAIN_ATTRIBUTES) or differs(module, _inputs, _expected, kind)
+def is_candidate(module: nn.Module) -> bool:
+    """Whether the module has the attributes of such a layer."""
+    return all(hasattr(module, n) for n in (*_SETTINGS, "cheby_coeffs"))
 
 
-def takes(module: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Whether a call is one that `run` knows, on an input that a kernel runs."""
-    x = only_tensor(args, kwargs)
-    # a compiler fuses the layer's own operators
-    if x is None or torch.compiler.is_compiling():
-        return False
-    return has_kernel(x, *weight_and_order(module))
+class ChebyKan(Adapter):
+    """ChebyKAN's ChebyKANLayer."""
 
+    kind = "ChebyKAN"
+    settings = _SETTINGS
 
-def run(module: Any, x: Tensor, original: Callable[[], Tensor] | None = None) -> Tensor:
-    """The layer through our kernels, `[rows, outdim]` whatever the leading dimensions."""
-    weight = module.cheby_coeffs.transpose(0, 1)
-    return chebyshev_linear(torch.tanh(x.reshape(-1, module.inputdim)), weight)
+    def is_candidate_class(self, cls: type[nn.Module]) -> bool:
+        return "cheby" in cls.__name__.lower() and not issubclass(cls, ChebyshevKANLinear)
+
+    def is_candidate(self, module: nn.Module) -> bool:
+        return is_candidate(module)
+
+    def why_not(self, module: Any) -> str | None:
+        ready = self.prepare(module)
+        if isinstance(ready, str):
+            return ready
+        cls = type(module)
+        if fingerprint(cls.forward) in KNOWN_SOURCES:
+            return None
+        return side_effects(cls, ("forward",), _PLAIN_ATTRIBUTES) or differs(
+            module, _inputs, _expected, self.kind, ("arange",)
+        )
+
+    def describe(self, module: Any) -> str:
+        return f"{module.inputdim} -> {module.outdim}"
+
+    def prepare(self, module: Any) -> tuple | str:
+        (coeffs,) = tensors_of(module, ("cheby_coeffs",))
+        shape = (module.inputdim, module.outdim, module.degree + 1)
+        if not are_plain(coeffs) or coeffs.shape != shape:
+            return f"its cheby_coeffs should be a tensor of shape {shape}"
+        return coeffs, 0
+
+    def run(self, module: Any, x: Tensor, ready: tuple, own: Callable[[], Tensor]) -> Tensor:
+        """`[rows, outdim]` whatever the leading dimensions."""
+        t = torch.tanh(x.reshape(-1, module.inputdim))
+        return chebyshev_linear(t, ready[0].transpose(0, 1))

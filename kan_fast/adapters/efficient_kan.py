@@ -15,20 +15,24 @@ from torch import Tensor, nn
 
 from kan_fast import layers, reference
 from kan_fast.activations import known_activation
-from kan_fast.adapters.calls import only_tensor
+from kan_fast.adapters.base import Adapter, are_plain, forward_keeps, tensors_of
 from kan_fast.adapters.self_check import differs
 from kan_fast.adapters.source import fingerprint, side_effects
 from kan_fast.functional import has_kernel, kan_linear
 from kan_fast.spec import MAX_SPLINE_ORDER, BasisSpec
 
-kind = "efficient-kan"
-
 #: fingerprints of forward, b_splines and scaled_spline_weight of public copies, whose results
 #: tests/test_real_efficient_kan.py compares with ours
 KNOWN_SOURCES: dict[str, str] = {
-    "effe15472f70a637": "2-D forward, as in kan-gpt 1.2.0 and imodelsx 1.0.14",
+    "d60c7a8aa422139f": "2-D forward, as in kan-gpt 1.2.0 and imodelsx 1.0.14",
 }
 
+#: what the methods of a plain layer read of self
+_PLAIN_ATTRIBUTES = frozenset(
+    "base_activation base_weight spline_weight spline_scaler scaled_spline_weight b_splines grid "
+    "enable_standalone_scale_spline grid_size spline_order in_features out_features".split()
+)
+_TENSORS = ("grid", "spline_weight", "base_weight", "spline_scaler")
 _ATTRIBUTES = (
     "in_features",
     "out_features",
@@ -40,18 +44,6 @@ _ATTRIBUTES = (
     "base_activation",
     "b_splines",
 )
-
-
-def is_candidate(module: nn.Module) -> bool:
-    """Whether the module has the attributes of an efficient-kan layer."""
-    return not isinstance(module, layers.KANLinear) and all(
-        hasattr(module, name) for name in _ATTRIBUTES
-    )
-
-
-def is_candidate_class(cls: type[nn.Module]) -> bool:
-    """Whether instances may be efficient-kan layers; they tell when they are called."""
-    return callable(getattr(cls, "b_splines", None)) and not issubclass(cls, layers.KANLinear)
 
 
 def _scaler(module: Any) -> Tensor | None:
@@ -71,6 +63,8 @@ def _shape_mismatch(module: Any) -> str | None:
         "spline_weight": (*edges, num_basis),
         "grid": (edges[1], num_basis + int(module.spline_order) + 1),
     }
+    if isinstance(module.grid, Tensor) and module.grid.dim() == 2 and len(module.grid) == 1:
+        wanted["grid"] = (1, wanted["grid"][1])
     if _scaler(module) is not None:
         wanted["spline_scaler"] = edges
     for name, shape in wanted.items():
@@ -102,44 +96,73 @@ def _expected(module: Any, x: Tensor) -> Tensor:
     return splines + nn.functional.linear(module.base_activation(x), module.base_weight)
 
 
-def why_not(module: nn.Module) -> str | None:
-    """The reason why a candidate is left alone, as a sentence; None when it can be accelerated."""
-    reason = _shape_mismatch(module)
-    if reason is not None:
-        return reason
-    cls = type(module)
-    methods = (cls.forward, cls.b_splines, getattr(cls, "scaled_spline_weight", None))
-    if fingerprint(*[m for m in methods if m is not None]) in KNOWN_SOURCES:
-        return None
-    return side_effects(cls.forward) or differs(
-        module, lambda twin: _check_inputs(twin.grid), _expected, kind
+def is_candidate(module: nn.Module) -> bool:
+    """Whether the module has the attributes of such a layer."""
+    return not isinstance(module, layers.KANLinear) and all(
+        hasattr(module, name) for name in _ATTRIBUTES
     )
 
 
-def describe(module: Any) -> str:
-    """Its size, for reports."""
-    return f"{module.in_features} -> {module.out_features}"
+class EfficientKan(Adapter):
+    """efficient-kan's KANLinear."""
 
+    kind = "efficient-kan"
+    methods = ("b_splines", "scaled_spline_weight")
+    settings = (
+        "in_features", "out_features", "grid_size", "spline_order",
+        "enable_standalone_scale_spline",
+    )  # fmt: skip
 
-def weight_and_order(module: Any) -> tuple[Tensor, int]:
-    """A weight and the degree, which the planner wants to know."""
-    return module.spline_weight, module.spline_order
+    def is_candidate(self, module: nn.Module) -> bool:
+        return is_candidate(module)
 
+    def is_candidate_class(self, cls: type[nn.Module]) -> bool:
+        return callable(getattr(cls, "b_splines", None)) and not issubclass(cls, layers.KANLinear)
 
-def takes(module: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Whether a call is one that `run` knows, on an input that a kernel runs."""
-    x = only_tensor(args, kwargs)
-    return x is not None and has_kernel(x, *weight_and_order(module))
+    def why_not(self, module: nn.Module) -> str | None:
+        reason = _shape_mismatch(module)
+        if reason is not None:
+            return reason
+        cls = type(module)
+        names = ("forward", *[n for n in self.methods if hasattr(cls, n)])
+        if fingerprint(*[getattr(cls, n) for n in names]) in KNOWN_SOURCES:
+            return None
+        return side_effects(cls, names, _PLAIN_ATTRIBUTES) or differs(
+            module, lambda twin: _check_inputs(twin.grid), _expected, self.kind, ("grid",)
+        )
 
+    def describe(self, module: Any) -> str:
+        return f"{module.in_features} -> {module.out_features}"
 
-def run(module: Any, x: Tensor, original: Callable[[], Tensor] | None = None) -> Tensor:
-    """The layer through our kernels."""
-    return kan_linear(
-        x,
-        module.grid,
-        module.spline_weight,
-        _scaler(module),
-        module.base_weight,
-        spline_order=module.spline_order,
-        base_activation=known_activation(module.base_activation),
-    )
+    def prepare(self, module: Any) -> tuple | str:
+        knots, weight, base, scaler = tensors_of(module, _TENSORS)
+        if scaler is not None and not getattr(module, "enable_standalone_scale_spline", True):
+            scaler = None
+        if not are_plain(knots, weight, base, weight if scaler is None else scaler):
+            return "a weight or its grid is a tensor subclass or no tensor"
+        if knots.requires_grad:
+            return "its grid requires a gradient"
+        order = module.spline_order
+        if weight.shape != (module.out_features, module.in_features, module.grid_size + order):
+            return "its spline_weight has another shape than its sizes say"
+        return weight, order, knots, scaler, base
+
+    def run(self, module: Any, x: Tensor, ready: tuple, own: Callable[[], Tensor]) -> Tensor:
+        weight, order, knots, scaler, base = ready
+        if knots.shape[0] == 1:  # one row for all inputs
+            knots = knots.expand(module.in_features, -1)
+        x, knots = forward_keeps(x, knots)
+        activation = known_activation(module.base_activation)
+        return kan_linear(
+            x, knots, weight, scaler, base, spline_order=order, base_activation=activation
+        )
+
+    def traced(self, module: Any, x: Tensor) -> Tensor | None:
+        weight, order = module.spline_weight, module.spline_order
+        if not x.is_floating_point() or not has_kernel(x, weight, order):
+            return None
+        activation = known_activation(module.base_activation)
+        return kan_linear(
+            x, module.grid, weight, _scaler(module), module.base_weight,
+            spline_order=order, base_activation=activation,
+        )  # fmt: skip

@@ -5,7 +5,7 @@ Interface and semantics: fast-kan 17b6540.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -13,42 +13,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kan_fast import reference
-from kan_fast.adapters.calls import only_tensor
+from kan_fast.adapters.base import Adapter, Uses, are_plain, tensors_of
 from kan_fast.adapters.self_check import differs
 from kan_fast.adapters.source import side_effects
-from kan_fast.functional import has_kernel
 from kan_fast.gaussian import GaussianKANLinear, gaussian_layer
+from kan_fast.hooks import has_hooks, is_plain
 
-kind = "fast-kan"
-
+_SETTINGS = ("use_base_update", "use_layernorm")
 _PLAIN_ATTRIBUTES = frozenset(
-    "layernorm rbf spline_linear use_base_update base_linear base_activation use_layernorm".split()
+    ("layernorm", "rbf", "spline_linear", "base_linear", "base_activation", *_SETTINGS)
 )
-
-
-def is_candidate_class(cls: type[nn.Module]) -> bool:
-    """Whether instances may be fast-kan layers; they tell when they are called."""
-    return cls.__name__ == "FastKANLayer" or hasattr(cls, "plot_curve")
-
-
-def is_candidate(module: nn.Module) -> bool:
-    """Whether the module has the attributes of a fast-kan layer."""
-    return (
-        not isinstance(module, GaussianKANLinear)
-        and hasattr(getattr(module, "rbf", None), "denominator")
-        and hasattr(module, "spline_linear")
-    )
-
-
-def describe(module: Any) -> str:
-    """Its size, for reports."""
-    out_features, columns = module.spline_linear.weight.shape
-    return f"{columns // module.rbf.grid.numel()} -> {out_features}"
-
-
-def weight_and_order(module: Any) -> tuple[Tensor, int]:
-    """Its weight, which the planner wants to know; the functions have no degree."""
-    return module.spline_linear.weight, 0
+_OF_CENTERS = ("denominator",)
 
 
 def _shape_mismatch(module: Any) -> str | None:
@@ -57,11 +32,7 @@ def _shape_mismatch(module: Any) -> str | None:
         return "its rbf.grid should be a tensor of one dimension"
     if not isinstance(weight, Tensor) or weight.dim() != 2 or weight.shape[1] % grid.numel():
         return "its spline_linear.weight should be [out_features, in_features * num_grids]"
-    if grid.requires_grad:
-        return "its rbf.grid is trained"
-    if getattr(module.spline_linear, "bias", None) is not None:
-        return "its spline_linear has a bias"
-    if not isinstance(module.rbf.denominator, (int, float)):
+    if type(module.rbf.denominator) not in (int, float):
         return "its rbf.denominator should be a number"
     return None
 
@@ -82,24 +53,59 @@ def _expected(module: Any, x: Tensor) -> Tensor:
     return y if base is None else y + base(module.base_activation(x))
 
 
-def why_not(module: Any) -> str | None:
-    """The reason why a candidate is left alone, as a sentence; None when it can be accelerated."""
+def is_candidate(module: nn.Module) -> bool:
+    """Whether the module has the attributes of such a layer."""
     return (
-        _shape_mismatch(module)
-        or side_effects(type(module).forward, _PLAIN_ATTRIBUTES)
-        or differs(module, _inputs, _expected, kind)
+        not isinstance(module, GaussianKANLinear)
+        and hasattr(getattr(module, "rbf", None), "denominator")
+        and hasattr(module, "spline_linear")
     )
 
 
-def takes(module: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Whether a call is one that `run` knows, on an input that a kernel runs."""
-    x = only_tensor(args, kwargs)
-    # a compiler fuses the layer's own operators
-    if x is None or torch.compiler.is_compiling():
-        return False
-    return has_kernel(x, *weight_and_order(module))
+class FastKan(Adapter):
+    """fast-kan's FastKANLayer."""
 
+    kind = "fast-kan"
+    settings = _SETTINGS
+    arguments = {"use_layernorm": True}
 
-def run(module: Any, x: Tensor, original: Callable[[], Tensor] | None = None) -> Tensor:
-    """The layer through our kernels."""
-    return gaussian_layer(module, x)
+    def is_candidate_class(self, cls: type[nn.Module]) -> bool:
+        return cls.__name__ == "FastKANLayer" or hasattr(cls, "plot_curve")
+
+    def is_candidate(self, module: nn.Module) -> bool:
+        return is_candidate(module)
+
+    def inside(self, module: Any) -> Iterator[Uses]:
+        yield ("rbf",), module.rbf, (), _OF_CENTERS
+
+    def why_not(self, module: Any) -> str | None:
+        ready = self.prepare(module)
+        if isinstance(ready, str):
+            return ready
+        return (
+            _shape_mismatch(module)
+            or side_effects(type(module), ("forward",), _PLAIN_ATTRIBUTES)
+            or side_effects(type(module.rbf), ("forward",), frozenset(("grid", *_OF_CENTERS)))
+            or differs(module, _inputs, _expected, self.kind, ())
+        )
+
+    def describe(self, module: Any) -> str:
+        out_features, columns = module.spline_linear.weight.shape
+        return f"{columns // module.rbf.grid.numel()} -> {out_features}"
+
+    def prepare(self, module: Any) -> tuple | str:
+        spline, rbf = tensors_of(module, ("spline_linear", "rbf"))
+        if not isinstance(rbf, nn.Module) or has_hooks(rbf) or not is_plain(spline, nn.Linear):
+            return "its spline_linear or rbf has hooks or is another module"
+        weight, bias = tensors_of(spline, ("weight", "bias"))
+        (centers,) = tensors_of(rbf, ("grid",))
+        if bias is not None:
+            return "its spline_linear has a bias"
+        if not are_plain(weight, centers):
+            return "a weight or its rbf.grid is a tensor subclass or no tensor"
+        if centers.requires_grad:
+            return "its rbf.grid is trained"
+        return weight, 0
+
+    def run(self, module: Any, x: Tensor, ready: tuple, own: Callable[[], Tensor]) -> Tensor:
+        return gaussian_layer(module, x)

@@ -28,7 +28,7 @@ kind = "pykan layer"
 #: fingerprints of the forward, of the basis and of the evaluation of splines
 KNOWN_SOURCES: dict[str, str] = {"5df042ae45cb9a59": "pykan 0.2.8"}
 #: fingerprints of what sets grids
-KNOWN_GRIDS: dict[str, str] = {"90e744949c3682d8": "pykan 0.2.8"}
+KNOWN_GRIDS: dict[str, str] = {"e3cbbfceb85b4702": "pykan 0.2.8"}
 
 _METHODS = ("forward", "update_grid_from_samples", "initialize_grid_from_parent", "get_subset")
 _ATTRIBUTES = ("grid", "coef", "mask", "scale_base", "scale_sp", "base_fun", "k")

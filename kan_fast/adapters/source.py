@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import ast
+import functools
 import hashlib
 import inspect
 import textwrap
+from collections.abc import Iterator
+from types import CodeType, FunctionType, ModuleType
+
+from torch import nn
+
+from kan_fast.adapters.base import FLAG
 
 
 class _Normalise(ast.NodeTransformer):
@@ -14,7 +21,6 @@ class _Normalise(ast.NodeTransformer):
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self.generic_visit(node)
         node.returns = None
-        node.decorator_list = []
         node.body = [
             s
             for s in node.body
@@ -35,81 +41,151 @@ class _Normalise(ast.NodeTransformer):
         return ast.Assign(targets=[node.target], value=node.value)
 
 
-def _tree(function: object) -> ast.AST | None:
+def _plain_function(function: object) -> FunctionType | None:
+    """The function itself, below a property and our own dispatch; None where something is around
+    it or in it that its source does not show."""
     if isinstance(function, property):
         function = function.fget
+    function = getattr(function, FLAG, function)
+    if not isinstance(function, FunctionType) or hasattr(function, "__wrapped__"):
+        return None
+    # a method that calls super() closes over its class
+    return function if set(function.__code__.co_freevars) <= {"__class__"} else None
+
+
+@functools.lru_cache(maxsize=1024)
+def _tree(code: CodeType) -> ast.AST | None:
     try:
-        source = textwrap.dedent(inspect.getsource(function))
+        # of the code, since a function may say that it is another
+        source = textwrap.dedent(inspect.getsource(code))
         return _Normalise().visit(ast.parse(source).body[0])
     except (OSError, TypeError, SyntaxError, IndexError):
         return None
 
 
+def global_of(function: object, name: str) -> object:
+    """What a name means in a function, where it means a global; else None."""
+    plain = _plain_function(function)
+    return None if plain is None else plain.__globals__.get(name)
+
+
+def _names(code: CodeType) -> set[str]:
+    """All names that code uses, that of its comprehensions and lambdas included."""
+    inner = [_names(c) for c in code.co_consts if isinstance(c, CodeType)]
+    return set(code.co_names).union(*inner)
+
+
+def _globals_used(function: FunctionType) -> Iterator[tuple[str, object]]:
+    for name in sorted(_names(function.__code__)):
+        if name in function.__globals__:
+            yield name, function.__globals__[name]
+
+
 def fingerprint(*functions: object) -> str | None:
-    """A hash of the normalised source of the functions; None where a source cannot be read."""
+    """A hash of the normalised source of the functions and of which modules their names mean; None
+    where a source cannot be read or does not say all."""
     texts = []
     for function in functions:
-        tree = _tree(function)
+        plain = _plain_function(function)
+        tree = None if plain is None else _tree(plain.__code__)
         if tree is None:
             return None
         # text, since the dump of a tree differs between Python versions
         texts.append(ast.unparse(ast.fix_missing_locations(tree)))
+        texts += [
+            f"{name} is {found.__name__}"
+            for name, found in _globals_used(plain)
+            if isinstance(found, ModuleType)
+        ]
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()[:16]
 
 
-#: attributes of self that the forward of a plain layer reads
-_PLAIN_ATTRIBUTES = {
-    "base_activation",
-    "base_weight",
-    "spline_weight",
-    "spline_scaler",
-    "scaled_spline_weight",
-    "enable_standalone_scale_spline",
-    "b_splines",
-    "grid",
-    "grid_size",
-    "spline_order",
-    "in_features",
-    "out_features",
-}
+_WRITING_CALLS = frozenset(
+    "append extend update insert pop clear setdefault data_ptr detach register_hook "
+    "register_buffer register_parameter retain_grad item tolist numpy".split()
+)
+_WORLDLY_CALLS = frozenset("print exec eval setattr delattr open globals input".split())
+_GRADIENT_MODES = frozenset("no_grad enable_grad inference_mode set_grad_enabled".split())
 
 
-def side_effects(
-    function: object, plain_attributes: frozenset[str] | set[str] = _PLAIN_ATTRIBUTES
-) -> str | None:
-    """A sentence on anything in a forward that equal outputs would not reveal, or None.
+def side_effects(cls: type, methods: tuple[str, ...], plain_attributes: frozenset) -> str | None:
+    """A sentence on anything in what a kernel would replace that equal numbers would not reveal.
 
-    State that it writes, attributes of its own that it reads (a mode, a counter, a dropout) and
-    output to the world would be lost if the kernels took its place.
+    State that it writes, attributes of its own that it reads (a mode, a counter, a dropout), output
+    to the world and parts without gradients would be lost. Looked at are all definitions of the
+    methods along the inheritance, and the functions outside of torch that they call.
 
     Args:
-        plain_attributes: those of self that the forward of a plain layer reads.
+        methods: names of the methods and properties that are replaced.
+        plain_attributes: those of self that the methods of a plain layer read.
     """
-    tree = _tree(function)
-    if tree is None:
+    for base in cls.__mro__:
+        if base in (nn.Module, object):
+            continue
+        for name in methods:
+            if name in base.__dict__:
+                reason = _in_function(base.__dict__[name], name, plain_attributes, set())
+                if reason is not None:
+                    return reason
+    return None
+
+
+def _in_function(function: object, name: str, plain_attributes: frozenset, seen: set) -> str | None:
+    plain = _plain_function(function)
+    if plain is None:
+        return f"its {name} is wrapped by something"
+    if plain.__code__ in seen:
         return None
+    seen.add(plain.__code__)
+    tree = _tree(plain.__code__)
+    if tree is None:
+        return f"the source of its {name} cannot be read"
+    if getattr(tree, "decorator_list", None) and not isinstance(function, property):
+        return f"its {name} is decorated"
     for node in ast.walk(tree):
-        targets: list[ast.AST] = []
-        if isinstance(node, ast.Assign):
-            targets = node.targets
-        elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
-            targets = [node.target]
-        for target in targets:
-            if isinstance(target, (ast.Attribute, ast.Subscript)):
-                return f"its forward writes {ast.unparse(target)} (line {node.lineno})"
-        if isinstance(node, (ast.Global, ast.Nonlocal)):
-            return f"its forward writes a global variable (line {node.lineno})"
-        if (
-            isinstance(node, ast.Attribute)
-            and isinstance(node.value, ast.Name)
-            and node.value.id == "self"
-            and node.attr not in plain_attributes
-        ):
-            return f"its forward uses self.{node.attr} (line {node.lineno})"
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-            if node.func.id in ("print", "exec", "eval", "setattr", "open"):
-                return f"its forward calls {node.func.id} (line {node.lineno})"
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
-            if node.func.attr in ("append", "extend", "update", "add_", "mul_", "copy_", "detach"):
-                return f"its forward calls .{node.func.attr}() (line {node.lineno})"
+        reason = _in_node(node, plain_attributes)
+        if reason is not None:
+            return f"its {name} {reason} (line {node.lineno})"
+    for used, found in _globals_used(plain):
+        reason = _in_global(used, found, seen)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _in_global(name: str, found: object, seen: set) -> str | None:
+    if isinstance(found, ModuleType):
+        known = found.__name__.split(".")[0] in ("torch", "math")
+        return None if known else f"its code uses the module {found.__name__}"
+    if isinstance(found, (type, int, float, str, type(None))):
+        return None
+    # torch's own are its operators; their names say where they are
+    if (getattr(found, "__module__", None) or "").split(".")[0] in ("torch", "math", "typing"):
+        return None
+    if isinstance(found, FunctionType):
+        return _in_function(found, name, frozenset(), seen)
+    return f"its code uses the global variable {name}"
+
+
+def _in_node(node: ast.AST, plain_attributes: frozenset) -> str | None:
+    targets: list[ast.AST] = []
+    if isinstance(node, ast.Assign):
+        targets = node.targets
+    elif isinstance(node, (ast.AugAssign, ast.AnnAssign)):
+        targets = [node.target]
+    for target in targets:
+        if isinstance(target, (ast.Attribute, ast.Subscript)):
+            return f"writes {ast.unparse(target)}"
+    if isinstance(node, (ast.Global, ast.Nonlocal)):
+        return "writes a global variable"
+    if isinstance(node, ast.Name) and node.id in _WORLDLY_CALLS:
+        return f"calls {node.id}"
+    if isinstance(node, ast.Attribute):
+        if isinstance(node.value, ast.Name) and node.value.id == "self":
+            if node.attr not in plain_attributes:
+                return f"uses self.{node.attr}"
+        elif node.attr in _WRITING_CALLS or node.attr in _GRADIENT_MODES or node.attr == "data":
+            return f"uses .{node.attr}"
+        elif node.attr.endswith("_") and not node.attr.startswith("_"):
+            return f"uses .{node.attr}"
     return None
