@@ -129,7 +129,9 @@ def kernels_of(binary: Path) -> list[dict[str, Any]]:
         listing = output(cuobjdump, "-sass", "-arch", f"sm_{arch}", binary)
         for text in listing.split("Function : ")[1:]:
             name, _, sass = text.partition("\n")
-            kernels[arch, name.strip()].update(instructions_of(sass))
+            # asked for 9.0a, CUDA 13.0 lists the code for 9.0 too, as an H100's machine showed
+            if (arch, name.strip()) in kernels:
+                kernels[arch, name.strip()].update(instructions_of(sass))
     names = short_names([k["kernel"] for k in kernels.values()])
     return [k | dict(kernel=names[k["kernel"]]) for k in kernels.values()]
 
