@@ -12,7 +12,7 @@ import functools
 import logging
 import weakref
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -20,9 +20,12 @@ from torch import Tensor, nn
 
 from kan_fast import dispatch as dispatching
 from kan_fast import envs
+from kan_fast import unrecognised as unknown
 from kan_fast.adapters import ADAPTERS, adapter_of
 from kan_fast.functional import plan_for
 from kan_fast.layers import KANLinear
+from kan_fast.runs import Runs
+from kan_fast.tally import Tally
 
 _log = logging.getLogger("kan_fast")
 
@@ -41,9 +44,18 @@ class _Watch:
         self.seen: weakref.WeakKeyDictionary[nn.Module, int] = weakref.WeakKeyDictionary()
         self.accelerated: Counter[str] = Counter()
         self.left: Counter[str] = Counter()
+        #: of every layer that was met: what it is, and its calls
+        self.runs: list[tuple[str, str, Runs]] = []
+        #: the calls of layers that were left alone, and why
+        self.own: weakref.WeakKeyDictionary[nn.Module, tuple[Runs, str]] = (
+            weakref.WeakKeyDictionary()
+        )
+        #: layers that look like KANs and that no adapter knows, by class
+        self.unrecognised: Counter[str] = Counter()
         self.compared = 0
         self.worst = 0.0
         self.deciding = False
+        self.on_first: Callable[[], None] | None = None
 
     def consider(self, cls: type[nn.Module]) -> None:
         """Gives the class a dispatching forward if it looks like a KAN layer's."""
@@ -52,6 +64,28 @@ class _Watch:
                 owner = dispatching.dispatch(cls, adapter)
                 self.owners[owner] = dispatching.own_forward(owner)
                 return
+        if "forward" in cls.__dict__ and unknown.is_look_alike_class(cls):
+            self.owners[cls] = cls.__dict__["forward"]
+            cls.forward = self.noting(cls.__dict__["forward"])
+
+    def noting(self, original: Any) -> Any:
+        """A forward that does what it did, and is noted at the first call of an instance."""
+
+        @functools.wraps(original)
+        def forward(module: Any, *args: Any, **kwargs: Any) -> Any:
+            if not torch.compiler.is_compiling() and module not in self.seen:
+                self.note(module)
+            return original(module, *args, **kwargs)
+
+        setattr(forward, dispatching.FLAG, original)
+        return forward
+
+    def note(self, module: nn.Module) -> None:
+        """Notes a layer that looks like a KAN and that no adapter knows."""
+        self.seen[module] = 0
+        if unknown.is_unrecognised(module):
+            self.unrecognised[type(module).__name__] += 1
+            self.say(f"{type(module).__name__} is not recognised")
 
     def call(self, module: nn.Module, args: tuple, forward: bool = True) -> None:
         """Decides about a layer on its first call, and compares as many calls as asked for."""
@@ -59,32 +93,41 @@ class _Watch:
             return  # a decision runs the layer's own forward
         if module not in self.seen:
             self.decide(module, args)
+        if forward and module in self.own:
+            runs, reason = self.own[module]
+            runs.own[reason] += 1
         if forward and self.seen.get(module, 0) > 0:
             self.seen[module] -= 1
             self.compare(module, args)
 
     def decide(self, module: nn.Module, args: tuple = ()) -> None:
         """Accelerates a layer, or notes the reason why not."""
+        if self.on_first is not None:
+            self.on_first()
+            self.on_first = None
         adapter = adapter_of(module)
         self.seen[module] = 0
-        if adapter is None or isinstance(module, KANLinear):
+        if isinstance(module, KANLinear):
+            return
+        if adapter is None:
+            self.note(module)
             return
         # what is inside of a KAN belongs to it
         self.seen.update(dict.fromkeys(module.modules(), 0))
-        flagged = dispatching.FLAG in module.__dict__
         self.deciding = True
         try:
-            reason = None if flagged else adapter.refuses(module)
-            ready = adapter.prepare(module) if reason is None else reason
-            reason = ready if isinstance(ready, str) else None
+            verdict = dispatching.judge(module, adapter)
         finally:
             self.deciding = False
         name = f"{type(module).__name__} {adapter.describe(module)}"
-        if reason is not None:
-            self.left[f"{name}: {reason}"] += 1
-            self.say(f"{name} left alone: {reason}")
+        self.runs.append((name, adapter.kind, verdict.runs))
+        ready = verdict.reason or adapter.prepare(module)
+        if isinstance(ready, str):
+            self.left[f"{name}: {ready}"] += 1
+            self.say(f"{name} left alone: {ready}")
+            if verdict.reason is not None:
+                self.leave(module, verdict.runs, ready)
             return
-        module.__dict__[dispatching.FLAG] = adapter.kind
         self.seen[module] = self.verify
         weight, order, *_ = ready
         # models whose methods return accelerated ones are met before any input
@@ -92,6 +135,11 @@ class _Watch:
         backend = plan_for(x if x.is_floating_point() else weight, weight, order).backend
         self.accelerated[backend] += 1
         self.say(f"{name} accelerated ({adapter.kind}, {backend})")
+
+    def leave(self, module: nn.Module, runs: Runs, reason: str) -> None:
+        """From now on the layer runs its own code."""
+        module.__dict__.pop(dispatching.FLAG, None)
+        self.own[module] = (runs, reason)
 
     def compare(self, module: nn.Module, args: tuple) -> None:
         """Runs a call both ways; a layer that differs goes back to its own forward."""
@@ -110,8 +158,8 @@ class _Watch:
         self.worst = max(self.worst, error)
         if error <= _TOLERANCE.get(theirs.dtype, 1e-4):
             return
-        module.__dict__.pop(dispatching.FLAG, None)
         self.seen[module] = 0
+        self.leave(module, module.__dict__[dispatching.FLAG].runs, "it differs from the original")
         reason = f"{type(module).__name__}: differs from the original by {error:.1e}"
         self.left[reason] += 1
         _log.warning("kan_fast: %s of its largest output; it runs its own forward again", reason)
@@ -121,20 +169,11 @@ class _Watch:
         if self.verbose:
             print(f"kan_fast: {text}", flush=True)
 
-    def summary(self) -> str:
-        """One line, and one for each reason why layers were left alone."""
-        done = sum(self.accelerated.values())
-        total = done + sum(self.left.values())
-        if not total:
-            return "kan_fast: no KAN layer was called"
-        how = ", ".join(f"{n} by {backend}" for backend, n in self.accelerated.items())
-        lines = [
-            f"kan_fast: {done} of {total} KAN layers accelerated" + (f" ({how})" if how else "")
-        ]
-        if self.compared:
-            lines[0] += f"; {self.compared} calls verified, largest difference {self.worst:.1e}"
-        lines += [f"  left alone: {n} x {reason}" for reason, n in self.left.items()]
-        return "\n".join(lines)
+    def tally(self) -> Tally:
+        """What there is to say, as data."""
+        return Tally(
+            self.accelerated, self.left, self.runs, self.unrecognised, self.compared, self.worst
+        )
 
 
 _watch: _Watch | None = None
@@ -190,11 +229,36 @@ def uninstall() -> None:
     _watch = None
 
 
+def tally() -> Tally | None:
+    """The counts of this process as data; None where nothing is installed."""
+    return None if _watch is None else _watch.tally()
+
+
+def reset() -> None:
+    """Begins to count anew, as a child of fork() has to."""
+    if _watch is not None:
+        kept = _Watch(_watch.verify, _watch.verbose)
+        for name in ("accelerated", "left", "runs", "unrecognised"):
+            setattr(_watch, name, getattr(kept, name))
+        # their layers are met again, and counted from there
+        for name in ("seen", "own"):
+            getattr(_watch, name).clear()
+        _watch.compared, _watch.worst = 0, 0.0
+
+
+def on_first_layer(run: Callable[[], None]) -> None:
+    """Calls a function when the first KAN layer is met."""
+    if _watch is not None:
+        _watch.on_first = run
+
+
 def summary() -> str:
-    """How many KAN layers were accelerated, by which backend, and which were left alone and why."""
+    """How many KAN layers were accelerated, how often they ran and by what, which were left alone
+    and why, and which look like KANs and are not known."""
     if envs.DISABLE:
         return "kan_fast: KAN_FAST_DISABLE is set, nothing was accelerated"
-    return "kan_fast: not installed" if _watch is None else _watch.summary()
+    found = tally()
+    return "kan_fast: not installed" if found is None else found.text()
 
 
 def _deciding(compile_: Any) -> Any:

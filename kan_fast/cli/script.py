@@ -7,6 +7,7 @@ python -m kan_fast [-v] [--verify N] [--compare] -m package.module arguments ...
 from __future__ import annotations
 
 import atexit
+import os
 import runpy
 import subprocess
 import sys
@@ -15,7 +16,8 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from kan_fast import zero_code
+from kan_fast import envs, zero_code
+from kan_fast.cli import children
 
 USAGE = """usage: python -m kan_fast [-v] [--verify N] [--compare] (script.py | -m module) [...]
    or: python -m kan_fast (demo | bench | info | doctor | tune) ...
@@ -44,8 +46,18 @@ def _time_plain(what: Sequence[str]) -> float | None:
         return float(clock.read_text())
 
 
-def _say(seconds: float, plain: float | None) -> None:
-    print(zero_code.summary(), file=sys.stderr)
+def _say(seconds: float, plain: float | None, folder: Path | None) -> None:
+    counted = zero_code.tally()
+    if counted is None or folder is None:
+        print(zero_code.summary(), file=sys.stderr)
+    else:
+        of_children, told, silent = children.collect(folder)
+        counted.add(of_children)
+        text = counted.text()
+        if told or silent:
+            text += f"\n  {told} child processes are counted"
+            text += f", {silent} are not: they ended before they could tell" if silent else ""
+        print(text, file=sys.stderr)
     if plain is not None:
         print(
             f"kan_fast: {plain:.2f} s as it is, {seconds:.2f} s accelerated: "
@@ -95,7 +107,12 @@ def run(argv: Sequence[str]) -> int | None:
         atexit.register(lambda: Path(clock).write_text(str(time.perf_counter() - start)))
     else:
         zero_code.install(verify, verbose)
-        atexit.register(lambda: _say(time.perf_counter() - start, plain))
+        folder = None if envs.DISABLE else children.prepare(verify)
+        this = os.getpid()
+        # a child by fork() has this at its exit, too
+        atexit.register(
+            lambda: os.getpid() == this and _say(time.perf_counter() - start, plain, folder)
+        )
     if module is not None:
         sys.argv = [module, *rest]
         sys.path.insert(0, "")
