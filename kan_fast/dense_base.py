@@ -12,6 +12,7 @@ from torch.autograd import Function
 from kan_fast.autograd import input_gradient, is_direct, weight_gradients
 from kan_fast.backends import batched
 from kan_fast.spec import DenseBasis
+from kan_fast.transforms import check_kinds, kinds_of
 
 
 class Parts(NamedTuple):
@@ -53,18 +54,18 @@ class LayerWithBase(Function):
             for t in (base_weight, bias, norm_weight, norm_bias)
         )
         statistics = None if parts.eps is None else kernels.statistics_for(x)
-        ctx.save_for_backward(
-            x, centers, weight, base_x, base_weight, norm_weight, norm_bias, statistics
-        )
+        kept = (x, centers, weight, base_x, base_weight, norm_weight, norm_bias, statistics)
+        ctx.save_for_backward(*kept)
+        ctx.kinds = kinds_of(kept)
         ctx.parts = parts
         norm, base = _of(parts, x, base_x, base_weight, norm_weight, norm_bias, statistics)
         return kernels.out(x, None, centers, weight, None, None, parts.basis, 0, base, bias, norm)
 
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-        x, centers, weight, base_x, base_weight, norm_weight, norm_bias, statistics = (
-            ctx.saved_tensors
-        )
+        kept = ctx.saved_tensors
+        check_kinds(ctx.kinds, kept)
+        x, centers, weight, base_x, base_weight, norm_weight, norm_bias, statistics = kept
         parts, need = ctx.parts, ctx.needs_input_grad
         grad_bias = u.sum(0) if need[5] else None
         if is_direct() and not batched.is_batched(u):

@@ -16,7 +16,7 @@ from torch.autograd import Function
 from kan_fast import torch_internals
 from kan_fast.activations import known_activation
 from kan_fast.autograd import Out
-from kan_fast.backends import BACKENDS, packed
+from kan_fast.backends import BACKENDS
 from kan_fast.backends.batched import is_batched
 from kan_fast.checks import fits
 from kan_fast.functional import basis_of, plain, plan_for
@@ -24,6 +24,7 @@ from kan_fast.hooks import has_global_hooks, has_hooks
 from kan_fast.kernels import Kernels
 from kan_fast.layers import KANLinear
 from kan_fast.spec import BasisSpec
+from kan_fast.transforms import check_kinds, kinds_of
 
 #: knots, spline_weight, spline_scaler, base_weight
 _PER_LAYER = 4
@@ -51,6 +52,7 @@ class _Stack(Function):
         outputs, ctx.of_network = _outputs(x, bases, kernels, parameters)
         # the inputs of the layers are the only activations that are kept
         ctx.save_for_backward(x, *outputs[:-1], *parameters)
+        ctx.kinds = kinds_of((x, *outputs[:-1], *parameters))
         ctx.bases = bases
         ctx.kernels = kernels
         return outputs[-1]
@@ -58,6 +60,7 @@ class _Stack(Function):
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
         saved = ctx.saved_tensors
+        check_kinds(ctx.kinds, saved)
         inputs, parameters = saved[: len(ctx.bases)], saved[len(ctx.bases) :]
         need_x, _, _, *need = ctx.needs_input_grad
         need = _wanted(ctx, parameters, need)
@@ -223,8 +226,6 @@ def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
         return None
     if not plain(x.device.type) or has_global_hooks():
         return None
-    if not torch.is_grad_enabled() and x.device.type == "cpu":
-        return _infer(layers, x) if x.shape[0] <= packed.MOST_ROWS else None
     bases = []
     parameters: list[Tensor | None] = []
     width, dtype, device = x.shape[1], x.dtype, x.device
@@ -249,18 +250,6 @@ def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
     if not torch.is_grad_enabled():
         return _outputs(x, bases, kernels, parameters)[0][-1]
     return super(Function, _Stack).apply(x, tuple(bases), kernels, *parameters)
-
-
-def _infer(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
-    """A few rows without gradients, straight to the packed weights of each layer."""
-    for layer in layers:
-        tensors = _tensors(layer)
-        if tensors is None:
-            return None
-        y = packed.lookup(x, *tensors, layer.spline_order, _activation(layer))
-        # the layer packs its weights, or does without
-        x = layer(x) if y is None else y
-    return x
 
 
 def _tensors(layer: torch.nn.Module) -> tuple[Tensor | None, ...] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -46,6 +46,34 @@ def keep(ctx: Any, tensors: tuple, rest: tuple) -> None:
     if in_forward_mode() or in_transform():
         ctx.save_for_forward(*tensors)
     ctx.rest = rest
+    ctx.kinds = kinds_of(tensors)
+
+
+def kinds_of(tensors: Iterable[Tensor | None]) -> list | None:
+    """Dtype and shape of each tensor, to be compared in the backward; None inside of a transform,
+    whose wrappers have other shapes."""
+    if in_transform():
+        return None
+    return [None if t is None else (t.dtype, t.shape) for t in tensors]
+
+
+def check_kinds(kinds: list | None, tensors: Iterable[Tensor | None]) -> None:
+    """Raises where a saved tensor is of another dtype or shape than in the forward.
+
+    Assignments to `.data` give a parameter other memory, and autograd does not see them; kernels
+    would read and write beyond it.
+    """
+    now = kinds_of(tensors)
+    if kinds is not None and now is not None and now != kinds:
+        before, after = next((b, a) for b, a in zip(kinds, now, strict=True) if b != a)
+        raise RuntimeError(
+            "kan_fast: a tensor of a layer was given another dtype or shape between forward and "
+            f"backward, {_kind(before)} and now {_kind(after)}; run the forward again"
+        )
+
+
+def _kind(kind: tuple) -> str:
+    return f"{list(kind[1])} of {str(kind[0]).removeprefix('torch.')}"
 
 
 def saved_tensors(ctx: Any) -> tuple[Tensor | None, ...]:
@@ -55,6 +83,7 @@ def saved_tensors(ctx: Any) -> tuple[Tensor | None, ...]:
         for t in tensors:
             if t is not None and is_wrapped(t):
                 return tuple(_unwrap(t) for t in tensors)
+        check_kinds(ctx.kinds, tensors)
     return tensors
 
 
