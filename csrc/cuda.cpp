@@ -82,7 +82,7 @@ void check_launch(int error) {
 template <class T>
 int out(const Layer& layer, int derivative, int64_t y, const kan_fast::CudaTarget& target) {
   py::gil_scoped_release release;
-  return kan_fast::gather_out<T>({args_of<T>(layer), derivative, pointer<T>(y), nullptr, 0},
+  return kan_fast::gather_out<T>({args_of<T>(layer), derivative, pointer<T>(y)},
                                  target);
 }
 
@@ -193,7 +193,7 @@ void bind_cuda(py::module_& m) {
           const Layer layer = KAN_LAYER_VALUES;
           py::gil_scoped_release release;
           const int error =
-              kan_fast::mma_out({args_of<float>(layer), derivative, pointer<float>(y), nullptr, 0},
+              kan_fast::mma_out({args_of<float>(layer), derivative, pointer<float>(y)},
                                 choice_of(product, sparse, wgmma, most_shared),
                                 pointer<uint32_t>(packed), {emulated, pointer<void>(stream)});
           py::gil_scoped_acquire acquire;

@@ -2,9 +2,6 @@
 // Python's.
 #include <pybind11/pybind11.h>
 
-#include <array>
-#include <cstdlib>
-#include <new>
 #include <string>
 
 #include "bindings.h"
@@ -40,97 +37,10 @@ void out(const Layer& a, int derivative, int64_t y) {
   kan_fast::Status status;
   {
     py::gil_scoped_release release;
-    status =
-        kan_fast::contract_out<T>({a.of(table->view()), derivative, pointer<T>(y), nullptr, 0});
+    status = kan_fast::contract_out<T>({a.of(table->view()), derivative, pointer<T>(y)});
   }
   check(status);
 }
-
-// The weights of a layer packed for inference, with samples that tell whether they still are the
-// layer's: torch's version counters do not see edits through `.data`. The parameters' memory must
-// outlive this.
-class Packed {
- public:
-  Packed(bool is_double, const Layer& layer) : is_double_(is_double), layer_(layer) {
-    is_double ? fill<double>() : fill<float>();
-  }
-  ~Packed() { std::free(memory_); }
-  Packed(const Packed&) = delete;
-  Packed& operator=(const Packed&) = delete;
-
-  // Writes y and returns true, or returns false when the parameters have changed.
-  bool out(int64_t rows, int64_t x, int64_t x_row_stride, int64_t x_col_stride, int64_t y) const {
-    Layer layer = layer_;
-    layer.rows = rows;
-    layer.x = x;
-    layer.x_row_stride = x_row_stride;
-    layer.x_col_stride = x_col_stride;
-    return is_double_ ? run(layer, *double_table_, y) : run(layer, *float_table_, y);
-  }
-
- private:
-  template <class T>
-  void fill() {
-    const int num_basis = layer_.num_knots - 1 - layer_.order;
-    stride_ = kan_fast::packed_stride<T>(layer_.out_features);
-    const size_t bytes = sizeof(T) * layer_.in_features * (num_basis + 1) * stride_;
-    memory_ = std::aligned_alloc(64, (bytes + 63) / 64 * 64);
-    if (memory_ == nullptr) throw std::bad_alloc();
-    const auto table = table_of<T>(layer_);
-    {
-      py::gil_scoped_release release;
-      kan_fast::pack<T>(layer_.of(table->view()), static_cast<T*>(memory_));
-    }
-    if constexpr (sizeof(T) == 8)
-      double_table_ = table;
-    else
-      float_table_ = table;
-    samples_ = samples<T>();
-  }
-
-  template <class T>
-  bool run(const Layer& a, const kan_fast::Table<T>& table, int64_t y) const {
-    if (samples<T>() != samples_) return false;
-    kan_fast::Status status;
-    {
-      py::gil_scoped_release release;
-      status = kan_fast::contract_out<T>(
-          {a.of(table.view()), 0, pointer<T>(y), static_cast<const T*>(memory_), stride_});
-    }
-    check(status);
-    return true;
-  }
-
-  static constexpr int kSamples = 16;
-  using Samples = std::array<double, 4 * kSamples>;
-
-  // Some numbers of each parameter and of the knots, spread over all of it.
-  template <class T>
-  Samples samples() const {
-    Samples found{};
-    const int64_t edges = layer_.in_features * layer_.out_features;
-    const int64_t num_basis = layer_.num_knots - 1 - layer_.order;
-    const int64_t addresses[] = {layer_.spline_weight, layer_.spline_scaler, layer_.base_weight,
-                                 layer_.knots};
-    const int64_t counts[] = {edges * num_basis, edges, edges,
-                              layer_.in_features * layer_.num_knots};
-    for (int n = 0; n < 4; ++n)
-      for (int k = 0; k < kSamples && addresses[n] != 0; ++k) {
-        const T number = pointer<const T>(addresses[n])[(counts[n] - 1) * k / (kSamples - 1)];
-        // NaN is not equal to itself
-        found[n * kSamples + k] = number == number ? static_cast<double>(number) : 1e300;
-      }
-    return found;
-  }
-
-  bool is_double_;
-  Layer layer_;
-  std::shared_ptr<const kan_fast::Table<float>> float_table_;
-  std::shared_ptr<const kan_fast::Table<double>> double_table_;
-  void* memory_ = nullptr;
-  int64_t stride_ = 0;
-  Samples samples_{};
-};
 
 struct InWeight {
   int derivative_in, derivative_weight;
@@ -235,11 +145,6 @@ PYBIND11_MODULE(_C, m) {
   });
   bind_dense(m);
   bind_cuda(m);
-  py::class_<Packed>(m, "Packed")
-      .def(py::init([](KAN_LAYER_PARAMETERS) {
-        return std::make_unique<Packed>(is_double, KAN_LAYER_VALUES);
-      }))
-      .def("out", &Packed::out);
   m.def("build_info", &build_info);
   m.def("active_isa", &kan_fast::active_isa);
   m.def("set_isa", [](const std::string& name) { return kan_fast::set_isa(name.c_str()); });

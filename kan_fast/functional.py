@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kan_fast import envs, machine, torch_internals, traced
-from kan_fast.backends import BACKENDS, packed
+from kan_fast.backends import BACKENDS
 from kan_fast.checks import check, fits
 from kan_fast.planner import choose
 from kan_fast.spec import ACTIVATIONS, BasisSpec, Plan, Problem
@@ -168,12 +168,6 @@ def kan_linear(
 
     Source: Liu et al., KAN: Kolmogorov-Arnold Networks, arXiv:2404.19756, eq. 2.10.
     """
-    if not torch.is_grad_enabled() and backend == "auto" and plain():
-        y = packed.lookup(
-            x, knots, spline_weight, spline_scaler, base_weight, spline_order, base_activation
-        )
-        if y is not None:
-            return y
     device = x.device.type
     if x.dtype is not torch.float64 and autocast_enabled(device):
         product_dtype = torch.get_autocast_dtype(device)

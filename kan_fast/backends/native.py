@@ -231,9 +231,7 @@ def kan_linear(
             basis,
         ).to(x.dtype)
     if not torch.is_grad_enabled():
-        layer = (knots, spline_weight, spline_scaler, base_weight, basis)
-        y = packed.out(x, *layer)
-        return out(x, None, *layer, 0) if y is None else y
+        return out(x, None, knots, spline_weight, spline_scaler, base_weight, basis, 0)
     return Out.apply(
         x, None, knots, spline_weight, spline_scaler, base_weight, basis, _this_module, 0
     )
@@ -252,6 +250,3 @@ def dense_kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> M
 #: the same with a base branch on inputs of its own, in one call
 dense_with_base = native_dense
 _this_module = sys.modules[__name__]
-
-# it needs the functions above
-from kan_fast.backends import packed  # noqa: E402

@@ -71,6 +71,7 @@ constexpr double kStageCost = 12;      // a row and input: locate, basis, activa
 constexpr double kPackCost = 1.5;      // a packed weight
 constexpr double kVectorCost = 6;      // a row, input and vector of outputs
 constexpr double kNarrowCost = 0.5;    // a row and edge of a narrow layer
+constexpr double kFewCost = 1;         // a row, edge and function, read where the user has it
 constexpr double kThreadCost = 50000;  // waking a thread pays from here on
 
 // A row and input, staged and contracted once with all outputs.
@@ -132,46 +133,30 @@ void* thread_scratch(size_t bytes, int which) {
 
 namespace {
 
+// A layer whose weights are read where they are.
+template <class T>
+double few_rows_cost(const LayerArgs<T>& layer) {
+  const double edges = double(layer.in_features) * layer.out_features;
+  const int window = layer.table.order + 1;
+  // four functions are one vector
+  return layer.rows *
+         (layer.in_features * kStageCost + edges * (window == 4 ? 3 : window + 1) * kFewCost);
+}
+
 // Splits outputs over threads: every thread finds the basis again, which is cheap for few rows.
 template <class T>
 Status few_rows(const KernelSet<T>& kernels, const OutArgs<T>& args) {
   const LayerArgs<T>& layer = args.layer;
-  const int64_t unit = kernels.vector_bytes / sizeof(T);
-  // a weight row is read from memory, not from a register
-  const double cost = double(layer.rows) * layer.in_features * (layer.table.order + 2) *
-                      (layer.out_features / double(unit)) * 4;
-  const int64_t units = (layer.out_features + unit - 1) / unit;
-  const int threads = useful_threads(cost);
-  const int64_t parts = threads < units ? threads : units;
+  const int threads = useful_threads(few_rows_cost(layer));
+  const int64_t parts = threads < layer.out_features ? threads : layer.out_features;
   const bool good = parallel_for(parts, threads, [&](int64_t n) {
-    return kernels.few_rows({&args, 0, layer.rows, share(layer.out_features, unit, n, parts),
-                             share(layer.out_features, unit, n + 1, parts)});
+    return kernels.few_rows({&args, 0, layer.rows, share(layer.out_features, 1, n, parts),
+                             share(layer.out_features, 1, n + 1, parts)});
   });
   return good ? Status::kOk : Status::kOutOfMemory;
 }
 
 }  // namespace
-
-template <class T>
-int64_t packed_stride(int64_t out_features) {
-  // whole vectors of the widest build, so that switching instruction sets needs no new packing
-  constexpr int64_t kUnit = 64 / sizeof(T);
-  return (out_features + kUnit - 1) / kUnit * kUnit;
-}
-
-template <class T>
-void pack(const LayerArgs<T>& layer, T* packed) {
-  const KernelSet<T>& kernels = current_kernels<T>();
-  const double cost =
-      double(layer.in_features) * layer.out_features * (layer.table.num_basis + 1) * kPackCost;
-  const int threads = useful_threads(cost);
-  const int64_t stride = packed_stride<T>(layer.out_features);
-  parallel_for(threads, threads, [&](int64_t n) {
-    kernels.pack(layer, layer.in_features * n / threads, layer.in_features * (n + 1) / threads,
-                 stride, packed);
-    return true;
-  });
-}
 
 template <class T>
 Status contract_out(const OutArgs<T>& args) {
@@ -182,12 +167,12 @@ Status contract_out(const OutArgs<T>& args) {
     return Status::kOk;
   }
   const KernelSet<T>& kernels = current_kernels<T>();
-  if (args.packed != nullptr) return few_rows(kernels, args);
   const double lanes = kernels.vector_bytes / sizeof(T);
   const double edges = double(layer.in_features) * layer.out_features;
   const double pack = edges * (layer.table.num_basis + 1) * kPackCost;
   const double stage = double(layer.rows) * layer.in_features * kStageCost;
   const double work = double(layer.rows) * layer.in_features * pair_cost(layer, lanes);
+  if (few_rows_cost(layer) < pack + stage + work) return few_rows(kernels, args);
   const int threads = useful_threads(pack + stage + work);
 
   // splitting rows packs the weights once a share, splitting outputs stages the rows once a share
@@ -302,10 +287,6 @@ int max_threads() { return omp_get_max_threads(); }
 
 template const KernelSet<float>& current_kernels();
 template const KernelSet<double>& current_kernels();
-template int64_t packed_stride<float>(int64_t);
-template int64_t packed_stride<double>(int64_t);
-template void pack(const LayerArgs<float>&, float*);
-template void pack(const LayerArgs<double>&, double*);
 template Status contract_out(const OutArgs<float>&);
 template Status contract_out(const OutArgs<double>&);
 template Status contract_in_weight(const InWeightArgs<float>&);

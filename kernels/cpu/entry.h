@@ -14,15 +14,6 @@ Status contract_out(const OutArgs<T>& args);
 template <class T>
 Status contract_in_weight(const InWeightArgs<T>& args);
 
-// Numbers between the weight rows of one function and the next in a packed layer.
-template <class T>
-int64_t packed_stride(int64_t out_features);
-
-// W of a layer in the order in which `contract_out` reads it for a handful of rows,
-// [in_features, num_basis + 1, packed_stride].
-template <class T>
-void pack(const LayerArgs<T>& layer, T* packed);
-
 // Instruction set in use: "baseline", "avx2" or "avx512".
 const char* active_isa();
 // Chooses another one; false when this CPU or build lacks it. The environment variable KAN_FAST_ISA

@@ -1,9 +1,10 @@
 // y[r,o] = sum_i v[r,i] sum_g W[o,i,g] b_g^(d)(x[r,i]) for a handful of rows   (docs/math.md, eq.
 // 5)
 //
-// Inference a row at a time: the weights are packed already (they are read once, so packing them
-// would cost several times the layer), inputs are the lanes of the basis, and the weight rows of
-// each input's cell stream by while the sums of a tile of outputs stay in registers.
+// Weights are read where the user has them, since packing them would cost several times the layer:
+// the few that an edge's cell needs lie beside each other. Inputs are the lanes of the basis, and
+// the weights of a strip of inputs and one output serve all rows before the next come: as long a
+// strip as the basis of all rows leaves in L1, since what is read in a row is read fastest.
 #pragma once
 
 #include "block.h"
@@ -15,14 +16,15 @@ struct FewRows {
   using X = Vec<T, kBytes>;
   using V = typename X::V;
   static constexpr int kLanes = X::kLanes;
-  static constexpr int kInputs = 64;  // inputs whose basis waits in L1; even
-  static constexpr int kTile = kRegisters >= 32 ? 8 : 4;
+  static constexpr int kInputs = 64;  // inputs of a block
+  static constexpr int kBlocks = 8;   // whose basis waits in L1
 
   // The basis of a block of inputs at one row.
   struct Block {
     T x[kInputs];
     int start[kInputs];
     T value[kWindow + 1][kInputs];
+    T window[kInputs][kWindow];  // the functions of each input side by side
   };
 
   static void basis_of_one(const LayerArgs<T>& layer, int64_t input, int derivative, int il,
@@ -88,71 +90,100 @@ struct FewRows {
       X::store(
           block.value[kWindow] + il,
           VectorActivation<T, kBytes>(kind, X::load(block.x + il)).derivative(args.derivative));
-    // an odd number of inputs gets one of no weight
-    if (num_inputs % 2 != 0) {
-      block.start[num_inputs] = 0;
-      for (int m = 0; m <= kWindow; ++m) block.value[m][num_inputs] = T(0);
+    if (layer.v != nullptr) {
+      const T* v = layer.v + row * layer.v_row_stride + in * layer.v_col_stride;
+      for (int m = 0; m <= kWindow; ++m)
+        for (int il = 0; il < num_inputs; ++il) block.value[m][il] *= v[il * layer.v_col_stride];
     }
-    if (layer.v == nullptr) return;
-    const T* v = layer.v + row * layer.v_row_stride + in * layer.v_col_stride;
-    for (int m = 0; m <= kWindow; ++m)
-      for (int il = 0; il < num_inputs; ++il) block.value[m][il] *= v[il * layer.v_col_stride];
+    for (int il = 0; il < num_inputs; ++il)
+      for (int m = 0; m < kWindow; ++m) block.window[il][m] = block.value[m][il];
   }
 
-  template <int kNumVectors>
-  static void tile(const Block& block, int num_inputs, const T* w /* of the first input */,
-                   int num_basis, int64_t ld, T* sums) {
-    // two inputs at a time: the multiply-adds of one would wait for each other
-    V sum[2][kNumVectors];
-    for (int n = 0; n < kNumVectors; ++n) {
-      sum[0][n] = X::load(sums + n * kLanes);
-      sum[1][n] = V{};
+  // The splines of the edges of one output, scaled, for one row.
+  template <bool kScaled>
+  static T splines(const Block& block, int num_inputs, const T* w, const T* scaler, int num_basis) {
+    if constexpr (kWindow == 4) {
+      // a window is a vector, and two sums do not wait for each other
+      using W = Vec<T, 4 * sizeof(T)>;
+      typename W::V even{}, odd{};
+      int il = 0;
+      for (; il + 2 <= num_inputs; il += 2, w += 2 * num_basis) {
+        typename W::V a = W::load(block.window[il]), b = W::load(block.window[il + 1]);
+        if constexpr (kScaled) {
+          a *= scaler[il];
+          b *= scaler[il + 1];
+        }
+        even += a * W::load(w + block.start[il]);
+        odd += b * W::load(w + num_basis + block.start[il + 1]);
+      }
+      if (il < num_inputs)
+        even += W::load(block.window[il]) * (kScaled ? scaler[il] : T(1)) *
+                W::load(w + block.start[il]);
+      return W::sum(even + odd);
+    } else {
+      T sums[2] = {};
+      for (int il = 0; il < num_inputs; ++il, w += num_basis) {
+        const T* at = w + block.start[il];
+        T sum = 0;
+        for (int m = 0; m < kWindow; ++m) sum += block.window[il][m] * at[m];
+        sums[il % 2] += kScaled ? scaler[il] * sum : sum;
+      }
+      return sums[0] + sums[1];
     }
-    const int64_t next_input = (num_basis + 1) * ld;
-    for (int il = 0; il < num_inputs; il += 2, w += 2 * next_input) {
-      // the second of the last two may be padding: its values are zero, its weights are the first's
-      const T* second = il + 1 < num_inputs ? w + next_input : w;
-      const T* row[2] = {w + block.start[il] * ld, second + block.start[il + 1] * ld};
-      const T* base[2] = {w + num_basis * ld, second + num_basis * ld};
-      for (int m = 0; m < kWindow; ++m)
-        for (int a = 0; a < 2; ++a)
-          for (int n = 0; n < kNumVectors; ++n)
-            sum[a][n] += block.value[m][il + a] * X::load(row[a] + m * ld + n * kLanes);
-      for (int a = 0; a < 2; ++a)
-        for (int n = 0; n < kNumVectors; ++n)
-          sum[a][n] += block.value[kWindow][il + a] * X::load(base[a] + n * kLanes);
-    }
-    for (int n = 0; n < kNumVectors; ++n) X::store(sums + n * kLanes, sum[0][n] + sum[1][n]);
   }
 
-  // `packed` is [in_features, num_basis + 1, ld], outputs in whole vectors of the widest kind.
+  // Their base branch.
+  static T bases(const Block& block, int num_inputs, const T* weight) {
+    V sum{};
+    int il = 0;
+    for (; il + kLanes <= num_inputs; il += kLanes)
+      sum += X::load(block.value[kWindow] + il) * X::load(weight + il);
+    T rest = 0;
+    for (; il < num_inputs; ++il) rest += block.value[kWindow][il] * weight[il];
+    return X::sum(sum) + rest;
+  }
+
   static bool run(const OutTask<T>& task) {
     const OutArgs<T>& args = *task.args;
     const LayerArgs<T>& layer = args.layer;
     const int num_basis = layer.table.num_basis;
-    const int64_t ld = args.packed_stride;
-    const int64_t outputs = task.out_end - task.out_begin;
-    const int64_t padded = (outputs + kLanes - 1) / kLanes * kLanes;
-    T* sums = static_cast<T*>(thread_scratch(sizeof(T) * padded));
-    if (sums == nullptr) return false;
-    Block block;
-    for (int64_t row = task.row_begin; row < task.row_end; ++row) {
-      std::memset(sums, 0, sizeof(T) * padded);
-      for (int64_t in = 0; in < layer.in_features; in += kInputs) {
-        const int num_inputs = static_cast<int>(min64(kInputs, layer.in_features - in));
-        basis(args, row, in, num_inputs, block);
-        const T* w = args.packed + in * (num_basis + 1) * ld + task.out_begin;
-        int64_t from = 0;
-        for (; from + kTile * kLanes <= padded; from += kTile * kLanes)
-          tile<kTile>(block, num_inputs, w + from, num_basis, ld, sums + from);
-        for (; from + 4 * kLanes <= padded; from += 4 * kLanes)
-          tile<4>(block, num_inputs, w + from, num_basis, ld, sums + from);
-        for (; from < padded; from += kLanes)
-          tile<1>(block, num_inputs, w + from, num_basis, ld, sums + from);
-      }
-      std::memcpy(args.y + row * layer.out_features + task.out_begin, sums, sizeof(T) * outputs);
+    const int64_t rows = task.row_end - task.row_begin;
+    const int64_t blocks = rows < kBlocks ? kBlocks / rows : 1;
+    Block* const all = static_cast<Block*>(thread_scratch(sizeof(Block) * rows * blocks));
+    if (all == nullptr) return false;
+    for (int64_t strip = 0; strip < layer.in_features; strip += blocks * kInputs) {
+      const int64_t strip_end = min64(strip + blocks * kInputs, layer.in_features);
+      const auto each_block = [&](int64_t r, auto body) {
+        Block* block = all + r * blocks;
+        for (int64_t in = strip; in < strip_end; in += kInputs)
+          body(*block++, in, static_cast<int>(min64(kInputs, strip_end - in)));
+      };
+      for (int64_t r = 0; r < rows; ++r)
+        each_block(r, [&](Block& block, int64_t in, int num_inputs) {
+          basis(args, task.row_begin + r, in, num_inputs, block);
+        });
+      for (int64_t o = task.out_begin; o < task.out_end; ++o)
+        for (int64_t r = 0; r < rows; ++r) {
+          T sum = 0;
+          each_block(r, [&](const Block& block, int64_t in, int num_inputs) {
+            sum += edges(layer, block, o * layer.in_features + in, num_inputs, num_basis);
+          });
+          T& y = args.y[(task.row_begin + r) * layer.out_features + o];
+          y = strip == 0 ? sum : y + sum;
+        }
     }
     return true;
+  }
+
+  // The sum over a block of edges of one output, `edge` being the first.
+  static T edges(const LayerArgs<T>& layer, const Block& block, int64_t edge, int num_inputs,
+                 int num_basis) {
+    const T* w = layer.spline_weight + edge * num_basis;
+    T sum = layer.spline_scaler == nullptr
+                ? splines<false>(block, num_inputs, w, nullptr, num_basis)
+                : splines<true>(block, num_inputs, w, layer.spline_scaler + edge, num_basis);
+    if (layer.base_weight != nullptr) sum += bases(block, num_inputs, layer.base_weight + edge);
+    return sum;
   }
 };
 

@@ -121,22 +121,12 @@ void run_gram(const GramArgs<T>& args, int64_t input, int* offset) {
 }
 
 template <class T>
-void run_pack(const LayerArgs<T>& layer, int64_t in_begin, int64_t in_end, int64_t stride,
-              T* packed) {
-  for (int64_t in = in_begin; in < in_end; in += kMostInputs) {
-    const WeightBlock block{in, static_cast<int>(min64(kMostInputs, in_end - in)), 0,
-                            static_cast<int>(layer.out_features), static_cast<int>(stride)};
-    pack_weights(layer, block, packed + in * (layer.table.num_basis + 1) * stride);
-  }
-}
-
-template <class T>
 const KernelSet<T>& kernels() {
   using Dense = DenseTasks<T>;
-  static const KernelSet<T> set = {kWidest,       run_out<T>,          run_in_weight<T>,
-                                   run_unfold<T>, run_few_rows<T>,     run_pack<T>,
-                                   run_gram<T>,   Dense::Tiles::kRows, Dense::Tiles::columns,
-                                   Dense::out,    Dense::in_weight,    Dense::norm_input};
+  static const KernelSet<T> set = {
+      kWidest,         run_out<T>,       run_in_weight<T>,    run_unfold<T>,
+      run_few_rows<T>, run_gram<T>,      Dense::Tiles::kRows, Dense::Tiles::columns,
+      Dense::out,      Dense::in_weight, Dense::norm_input};
   return set;
 }
 

@@ -63,8 +63,6 @@ struct KernelSet {
   bool (*in_weight)(const InWeightTask<T>&);
   bool (*unfold)(const UnfoldTask<T>&);
   bool (*few_rows)(const OutTask<T>&);
-  // packed [in_features, num_basis + 1, stride] from the parameters, padded with zeros
-  void (*pack)(const LayerArgs<T>&, int64_t in_begin, int64_t in_end, int64_t stride, T* packed);
   // `offset` has room for the knots of both grids and 3 more
   void (*gram)(const GramArgs<T>&, int64_t input, int* offset);
   // rows of a tile of the dense families

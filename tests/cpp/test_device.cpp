@@ -129,7 +129,7 @@ void compare_products(const char* where, const CudaTarget& target, const Layer<f
         const bool fits = order >= 1 && order <= 3;
         failures += functions <= 16 ? (words != 0) != fits : words != 0 && !fits;
         failures += !runs(target, words == 0 ? kTooManyFunctions : kCudaOk, [&] {
-          return mma_out(on(target, OutArgs<float>{args, 1, found.y.data(), nullptr, 0}), choice,
+          return mma_out(on(target, OutArgs<float>{args, 1, found.y.data()}), choice,
                          on(target, packed.data()), target);
         });
         if (words != 0) expect_near(where, "y of products", found.y, wanted.y, allowed);
@@ -156,11 +156,11 @@ void compare(const char* where, const CudaTarget& target, int rows, int in, int 
   const Layer<T> layer(rows, in, out, grid_size, order);
   const LayerArgs<T> args = layer.args(layer.x.data(), layer.v.data());
   Results<T> wanted(layer), found(layer);
-  failures += contract_out<T>({args, 1, wanted.y.data(), nullptr, 0}) != Status::kOk;
+  failures += contract_out<T>({args, 1, wanted.y.data()}) != Status::kOk;
   failures += contract_in_weight(wanted.gradients(layer, args, layer.u.data())) != Status::kOk;
   Numbers<T> partial(gather_partial_numbers(args));
   failures += !runs(target, kCudaOk, [&] {
-    return gather_out(on(target, OutArgs<T>{args, 1, found.y.data(), nullptr, 0}), target);
+    return gather_out(on(target, OutArgs<T>{args, 1, found.y.data()}), target);
   });
   failures += !runs(target, kCudaOk, [&] {
     return gather_in_weight(on(target, found.gradients(layer, args, layer.u.data())),
@@ -178,9 +178,9 @@ void compare_network(const char* where, const CudaTarget& target, int rows, int 
   Results<T> wanted[] = {Results<T>(first), Results<T>(second)};
   Results<T> found[] = {Results<T>(first), Results<T>(second)};
   const LayerArgs<T> args = first.args(first.x.data(), nullptr);
-  contract_out<T>({args, 0, wanted[0].y.data(), nullptr, 0});
+  contract_out<T>({args, 0, wanted[0].y.data()});
   const LayerArgs<T> above = second.args(wanted[0].y.data(), nullptr);
-  contract_out<T>({above, 0, wanted[1].y.data(), nullptr, 0});
+  contract_out<T>({above, 0, wanted[1].y.data()});
   contract_in_weight(wanted[1].gradients(second, above, second.u.data()));
   contract_in_weight(wanted[0].gradients(first, args, wanted[1].z.data()));
 

@@ -83,14 +83,12 @@ void compare(int rows, int in, int out, int grid_size, int order, double toleran
       }
     }
   for (size_t n = 0; n < y.size(); ++n) expect_near("y", y[n], y_wanted[n], in, tolerance);
-  // the same from weights packed beforehand
-  const int64_t stride = packed_stride<T>(out);
-  std::vector<T> packed(in * (num_basis + 1) * stride + 16), few(y.size());
-  T* aligned = packed.data();
-  while (reinterpret_cast<uintptr_t>(aligned) % 64 != 0) ++aligned;
-  pack<T>(layer, aligned);
-  if (contract_out<T>({layer, 0, few.data(), aligned, stride}) != Status::kOk) ++failures;
-  for (size_t n = 0; n < y.size(); ++n) expect_near("few", few[n], y_wanted[n], in, tolerance);
+  // few rows are read where their weights are, many have them packed
+  LayerArgs<T> first = layer;
+  first.rows = 1;
+  std::vector<T> few(out);
+  if (contract_out<T>({first, 0, few.data()}) != Status::kOk) ++failures;
+  for (size_t n = 0; n < few.size(); ++n) expect_near("few", few[n], y_wanted[n], in, tolerance);
   for (size_t n = 0; n < gw.size(); ++n) expect_near("grad", gw[n], gw_wanted[n], rows, tolerance);
   for (size_t n = 0; n < gb.size(); ++n) expect_near("base", gb[n], gb_wanted[n], rows, tolerance);
   // the slope by differences of the forward

@@ -67,10 +67,6 @@ struct OutArgs {
   LayerArgs<T> layer;
   int derivative;
   T* y;  // [rows, out_features], contiguous
-  // W packed beforehand, [in_features, num_basis + 1, packed_stride]: for a handful of rows; null
-  // when the kernel is to pack the weights itself
-  const T* packed = nullptr;
-  int64_t packed_stride = 0;
 };
 
 // z[r,i] = sum_o u[r,o] sum_g W[o,i,g] b_g^(d_in)(x[r,i])                    (docs/math.md, eq. 6)
