@@ -12,6 +12,7 @@ from pykan_pairs import close, data, kan, pair
 
 import kan_fast
 from kan_fast import dispatch
+from kan_fast.adapters import pykan_layer
 
 
 def test_layers_by_themselves() -> None:
@@ -21,7 +22,9 @@ def test_layers_by_themselves() -> None:
     x = torch.rand(50, 3, requires_grad=True)
     for n in range(4):
         ours, theirs = fast(x)[n], plain(x)[n]
-        close(theirs, ours * 1.0)
+        close(theirs, ours)
+        assert type(ours) is torch.Tensor
+        assert ours.requires_grad == theirs.requires_grad
         g = [torch.autograd.grad(torch.sum(t * t), x)[0] for t in (theirs, ours)]
         close(*g)
     for mode in ("sample", "grid"):
@@ -55,12 +58,12 @@ def test_ties_give_a_least_squares_fit(double: None) -> None:
 
 
 def test_knots_that_coincide_run_pykan_s_own_code() -> None:
-    plain, fast = pair()
+    plain, fast = pair(width=[2, 6, 1])
     plain.save_act = fast.save_act = False
     for model in (plain, fast):
         model.act_fun[0].grid.data[:, 5] = model.act_fun[0].grid.data[:, 4]
     x = data()["train_input"]
-    with pytest.warns(UserWarning, match="model 2-5-1 .* because of coinciding knots in layer 0"):
+    with pytest.warns(UserWarning, match="model 2-6-1 .* because of coinciding knots in layer 0"):
         ours = fast(x)
     close(plain(x), ours)
 
@@ -116,3 +119,100 @@ def test_a_penalised_step_makes_no_large_tensors() -> None:
 
         peak.append(timing.peak_bytes(step))
     assert peak[1] < peak[0] / 10
+
+
+def uniform(layer: torch.nn.Module) -> None:
+    pass
+
+
+def updated(layer: torch.nn.Module) -> None:
+    layer.grid.data += 0.05 * torch.rand(3, 1)
+
+
+def masked(layer: torch.nn.Module) -> None:
+    layer.mask.data[1, 2] = 0
+    layer.scale_sp.data[0, 0] = 2.5
+
+
+def one_row_of_knots(layer: torch.nn.Module) -> None:
+    layer.grid = torch.nn.Parameter(layer.grid[:1].clone(), requires_grad=False)
+
+
+def learned_knots(layer: torch.nn.Module) -> None:
+    layer.grid.requires_grad_(True)
+
+
+@pytest.mark.parametrize("k", [1, 2, 3, 5])
+@pytest.mark.parametrize("state", [uniform, updated, masked, one_row_of_knots, learned_knots])
+def test_all_four_results_and_all_gradients(state, k: int, double: None) -> None:
+    plain = kan.KANLayer(3, 4, num=6, k=k)
+    torch.manual_seed(1)
+    state(plain)
+    fast = kan_fast.accelerate(copy.deepcopy(plain), strict=True)
+    # inside, outside and at the ends of the grid
+    x = torch.cat([torch.rand(40, 3) * 5 - 2.5, plain.grid[:, [0, -1]].t().expand(2, 3)]).detach()
+    for n in range(4):
+        found = []
+        for layer in (plain, fast):
+            leaves = [x.clone().requires_grad_(), *(p for p in layer.parameters())]
+            leaves = [p for p in leaves if p.requires_grad]
+            y = layer(leaves[0])[n]
+            first = torch.autograd.grad(
+                y.square().sum(), leaves, create_graph=True, allow_unused=True
+            )
+            used = [g for g in first if g is not None]
+            second = torch.autograd.grad(
+                sum(g.square().sum() for g in used), leaves, allow_unused=True
+            )
+            none = torch.zeros(())
+            found.append([y, *[none if g is None else g for g in (*first, *second)]])
+        for a, b in zip(*found, strict=True):
+            if a.shape == b.shape:
+                torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-7)
+            else:  # an unused parameter of a second derivative, or zeros of it
+                assert not a.any() and not b.any()
+
+
+def test_what_is_not_finite_in_a_layer_by_itself() -> None:
+    plain = kan.KANLayer(3, 4)
+    fast = kan_fast.accelerate(copy.deepcopy(plain), strict=True)
+    x = torch.rand(20, 3)
+    x[1, 1], x[2, 0], x[3, 2] = torch.nan, torch.inf, -torch.inf
+    for n in (1, 2, 3):
+        torch.testing.assert_close(plain(x)[n], fast(x)[n], equal_nan=True)
+
+
+def test_hooks_transforms_and_checkpoints_of_a_layer() -> None:
+    plain = kan.KANLayer(3, 4)
+    fast = kan_fast.accelerate(copy.deepcopy(plain), strict=True)
+    x = torch.rand(9, 3)
+    found = []
+    for layer in (plain, fast):
+        seen = []
+        layer.register_forward_hook(lambda m, i, o, s=seen: s.extend(torch.stack(o[1:]).unbind()))
+        layer(x)
+        mapped = torch.func.vmap(lambda v, f=layer: torch.stack(f(v[None])[1:]))(x)
+        z = x.clone().requires_grad_()
+        again = torch.utils.checkpoint.checkpoint(layer, z, use_reentrant=True)
+        sum(t.sum() for t in again).backward()
+        found.append([*seen[:3], mapped, z.grad])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_sizes_of_layers_are_their_own() -> None:
+    layer = kan.KANLayer(3, 4)
+    # as in older pykan: one row of everything for each edge
+    layer.coef = torch.nn.Parameter(layer.coef.detach().reshape(12, -1))
+    assert pykan_layer.describe(layer) == "3 -> 4"
+
+
+def test_a_grid_update_of_one_row_of_knots(double: None) -> None:
+    plain = kan.KANLayer(3, 4)
+    one_row_of_knots(plain)
+    fast = kan_fast.accelerate(copy.deepcopy(plain), strict=True)
+    x = torch.rand(60, 3) * 2 - 1
+    for layer in (plain, fast):
+        layer.update_grid_from_samples(x)
+    close(plain.grid, fast.grid)
+    close(plain(x)[0], fast(x)[0])

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast import reference
+from kan_fast.adapters.pykan_curves import postspline_and_postacts
 from kan_fast.gram import edge_statistics
 from kan_fast.spec import BasisSpec
 
@@ -91,19 +92,20 @@ class LayerActivations:
         """`[rows, out_dim, in_dim]`: the splines, neither scaled nor masked."""
         if self._own is not None:
             return self._own[1].clone()
-        return self._curves(self._parameters[0].transpose(0, 1))
+        return self._curves[0]
 
     def postacts(self) -> Tensor:
         """`[rows, out_dim, in_dim]`: the values of all edges."""
-        found = self._curves(self._folded) if self._own is None else self._own[0].clone()
+        found = self._curves[1] if self._own is None else self._own[0].clone()
         if self._symbolic is None:
             return found
         # the transpose has the edges first, where index_put can add to them
         return found.movedim(0, 2).index_put(self._edges, self._symbolic.t(), True).movedim(2, 0)
 
-    def _curves(self, weight: Tensor) -> Tensor:
-        features = reference.features(self._x, self._knots, self._basis)
-        return torch.einsum("rig,oig->roi", features[..., : weight.shape[-1]], weight)
+    @property
+    def _curves(self) -> tuple[Tensor, Tensor]:
+        layer = self._knots, self._basis.spline_order, self._parameters
+        return postspline_and_postacts(self._x, self._basis.activation, *layer)
 
     @property
     def _folded(self) -> Tensor:
@@ -270,9 +272,9 @@ def _can_wait(cls: type) -> bool:
     `forward` is given here; not where a class has such an attribute of its own."""
     owner = next(c for c in cls.__mro__ if "forward" in c.__dict__)
     for name in ATTRIBUTES:
-        found = next((c.__dict__[name] for c in cls.__mro__ if name in c.__dict__), None)
-        if found is None:
+        where = next((c for c in cls.__mro__ if name in c.__dict__), None)
+        if where is None:
             setattr(owner, name, _Recorded(name))
-        elif type(found) is not _Recorded:
+        elif type(where.__dict__[name]) is not _Recorded:
             return False
     return True
