@@ -8,8 +8,9 @@ would break several of them.
 from __future__ import annotations
 
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 import torch
@@ -19,10 +20,12 @@ from kan_fast import envs
 from kan_fast.adapters import adapter_of
 from kan_fast.adapters.base import Adapter, Verdict
 from kan_fast.chebyshev import ChebyshevKANLinear
-from kan_fast.dispatch import FLAG, dispatch, judge
+from kan_fast.dispatch import FLAG, dispatch, mark, refusal_of
 from kan_fast.functional import plan_for
 from kan_fast.gaussian import GaussianKANLinear
 from kan_fast.layers import KANLinear
+from kan_fast.runs import Runs
+from kan_fast.unrecognised import text, unrecognised
 
 M = TypeVar("M", bound=nn.Module)
 
@@ -36,11 +39,12 @@ _OURS: dict[type[nn.Module], Callable[[Any], tuple[Tensor, int]]] = {
 
 @dataclass(frozen=True)
 class LayerReport:
-    """One KAN layer of a model: its name, its library, and why it is as it is."""
+    """One KAN layer of a model: its name, its library, why it is as it is, and its calls."""
 
     name: str
     kind: str
     reason: str
+    runs: Runs = field(default_factory=Runs, compare=False)
 
 
 @dataclass(frozen=True)
@@ -50,15 +54,24 @@ class Report:
     Args:
         accelerated: layers that run our kernels.
         skipped: KAN layers that were left alone, each with the reason.
+        unrecognised: layers named like KANs that no adapter knows; `kind` is their class.
     """
 
     accelerated: tuple[LayerReport, ...]
     skipped: tuple[LayerReport, ...]
+    unrecognised: tuple[LayerReport, ...] = ()
 
     def __str__(self) -> str:
         total = len(self.accelerated) + len(self.skipped)
         lines = [f"kan_fast: {len(self.accelerated)} of {total} KAN layers accelerated"]
         lines += [f"  skipped {s.name or '(root)'} ({s.kind}): {s.reason}" for s in self.skipped]
+        for layer in (*self.accelerated, *self.skipped):
+            if layer.runs.own or layer.runs.part:
+                calls = layer.runs.text(f"{layer.kind}'s")
+                reasons = "; ".join([*layer.runs.own, *layer.runs.part])
+                lines.append(f"  calls of {layer.name or '(root)'}: {calls} ({reasons})")
+        if stranger := text(Counter(s.kind for s in self.unrecognised)):
+            lines.append(f"  {stranger}")
         return "\n".join(lines)
 
 
@@ -72,15 +85,13 @@ def _candidates(model: nn.Module) -> Iterator[tuple[str, nn.Module, Adapter]]:
             yield name, module, adapter
 
 
-def _why_not(module: nn.Module, adapter: Adapter) -> str | None:
-    """Why a layer would run its own code now, whatever the input."""
-    mark = module.__dict__.get(FLAG)
-    judged = type(mark) is Verdict and mark.holds(module)
-    reason = mark.reason if judged else adapter.refuses(module)
-    if reason is None:
-        ready = adapter.prepare(module)
-        reason = ready if isinstance(ready, str) else None
-    return reason
+def _why_not(module: nn.Module, adapter: Adapter) -> tuple[str | None, str | None]:
+    """Why a layer is not recognised, and why it would run its own code now, whatever the input."""
+    refusal = refusal_of(module, adapter)
+    if refusal is not None:
+        return refusal, refusal
+    ready = adapter.prepare(module)
+    return None, ready if isinstance(ready, str) else None
 
 
 def accelerate(model: M, *, strict: bool = False) -> M:
@@ -109,19 +120,23 @@ def accelerate(model: M, *, strict: bool = False) -> M:
         )
     chosen, names, skipped = [], [], []
     for name, module, adapter in _candidates(model):
-        reason = "KAN_FAST_DISABLE is set" if envs.DISABLE else _why_not(module, adapter)
+        refusal = reason = "KAN_FAST_DISABLE is set"
+        if not envs.DISABLE:
+            refusal, reason = _why_not(module, adapter)
         if reason is None:
-            chosen.append((module, adapter))
             names.append(LayerReport(name, adapter.kind, "recognised"))
         else:
             skipped.append(LayerReport(name, adapter.kind, reason))
+        if refusal is None:
+            # what keeps a layer from a kernel now may pass: a grid that is trained for a while
+            chosen.append((module, adapter))
     if strict and skipped:
         raise RuntimeError(f"{Report((), tuple(skipped))}; pass strict=False to leave them alone")
     if skipped and not envs.DISABLE:
         warnings.warn(str(Report(tuple(names), tuple(skipped))), UserWarning, stacklevel=2)
     for module, adapter in chosen:
         dispatch(type(module), adapter)
-        judge(module, adapter)
+        mark(module, adapter, None)
     return model
 
 
@@ -135,17 +150,20 @@ def restore(model: M) -> M:
 def report(model: nn.Module) -> Report:
     """Which KAN layers of a model are accelerated, and why the others are not; prints `N of M`."""
     accelerated, skipped = [], []
+    strangers = [LayerReport(n, type(m).__name__, "not known") for n, m in unrecognised(model)]
     for name, module in model.named_modules():
         if isinstance(module, tuple(_OURS)):
             accelerated.append(LayerReport(name, "kan_fast", "runs our kernels by itself"))
     for name, module, adapter in _candidates(model):
-        reason = "KAN_FAST_DISABLE is set" if envs.DISABLE else _why_not(module, adapter)
-        if reason is None and FLAG in module.__dict__:
-            accelerated.append(LayerReport(name, adapter.kind, "recognised"))
+        reason = "KAN_FAST_DISABLE is set" if envs.DISABLE else _why_not(module, adapter)[1]
+        verdict = module.__dict__.get(FLAG)
+        runs = verdict.runs if type(verdict) is Verdict else Runs()
+        if reason is None and verdict is not None:
+            accelerated.append(LayerReport(name, adapter.kind, "recognised", runs))
             continue
         reason = reason or "not accelerated yet; call kan_fast.accelerate(model)"
-        skipped.append(LayerReport(name, adapter.kind, reason))
-    result = Report(tuple(accelerated), tuple(skipped))
+        skipped.append(LayerReport(name, adapter.kind, reason, runs))
+    result = Report(tuple(accelerated), tuple(skipped), tuple(strangers))
     print(result)
     return result
 
@@ -171,7 +189,7 @@ def explain(model: nn.Module, x: Tensor) -> str:
         dtype = str(given.dtype).removeprefix("torch.")
         size += f", spline_order={order}, {dtype} on {given.device}"
         if adapter is not None:
-            reason = _why_not(module, adapter)
+            _, reason = _why_not(module, adapter)
             if FLAG not in module.__dict__ or reason is not None:
                 reason = f": {reason}" if reason else ""
                 lines.append(f"{name}: its own forward ({size}): not accelerated{reason}")

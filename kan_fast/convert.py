@@ -101,7 +101,7 @@ def _read_pykan(model: Any) -> list[_Splines]:
         splines = _read(layer)
         scale = (model.node_scale[n] * model.subnode_scale[n]).unsqueeze(1)
         # what no kernel knows stays the callable that it is
-        activation = pykan.activation_of(model, layer) or splines.activation
+        activation = pykan.activation_of(layer) or splines.activation
         found.append(
             _Splines(
                 splines.grid,

@@ -57,36 +57,53 @@ def dispatch(cls: type[nn.Module], adapter: Adapter) -> type[nn.Module]:
 
 def judge(module: nn.Module, adapter: Adapter) -> Verdict:
     """Recognises a layer, or says why not, and lets its calls know."""
+    return mark(module, adapter, refusal_of(module, adapter))
+
+
+def refusal_of(module: nn.Module, adapter: Adapter) -> str | None:
+    """Why a layer is not recognised; None where it is, for as long as it stays what it is."""
+    before = module.__dict__.get(FLAG)
+    if type(before) is Verdict and before.holds(module):
+        return before.reason
+    try:
+        return adapter.refuses(module)
+    except Exception as error:  # of a layer in pieces
+        return f"it cannot be looked at: {error!r}"
+
+
+def mark(module: nn.Module, adapter: Adapter, reason: str | None) -> Verdict:
+    """Lets the calls of a layer know whether it is recognised."""
     before = module.__dict__.get(FLAG)
     runs = before.runs if type(before) is Verdict else None
-    verdict = Verdict(adapter, module, adapter.refuses(module), runs)
+    verdict = Verdict(adapter, module, reason, runs)
     module.__dict__[FLAG] = verdict
     return verdict
 
 
-def _guarded(module: Any, adapter: Adapter, mark: Any, x: Any, own: Callable[[], Any]) -> Any:
+def _guarded(module: Any, adapter: Adapter, verdict: Any, x: Any, own: Callable[[], Any]) -> Any:
     """One call of a layer that is marked: through a kernel, or its own code, counted."""
-    if type(mark) is not Verdict or not mark.holds(module):
+    if type(verdict) is not Verdict or not verdict.holds(module):
         if envs.DISABLE or not _can_judge():
             return own()
-        mark = judge(module, adapter)
-        if mark.reason is not None:
-            _say_once(module, adapter, mark.reason)
-    reason = mark.reason
+        verdict = judge(module, adapter)
+    reason = verdict.reason
     if reason is None:
-        reason = ready = adapter.prepare(module)
-        if type(ready) is not str:
-            reason, backend = _backend_for(x, ready[0], ready[1])
-            if backend:
-                try:
+        try:
+            reason = ready = adapter.prepare(module)
+            if type(ready) is not str:
+                reason, backend = _backend_for(x, ready[0], ready[1])
+                if backend:
                     y = adapter.run(module, x, ready, own)
-                    mark.runs.by[backend] += 1
+                    verdict.runs.by[backend] += 1
                     return y
-                except (ValueError, TypeError, RuntimeError) as error:
-                    # what the layer's own code makes of it is its own business
-                    reason = str(error).split("; ")[0].split(": ", 1)[-1]
-    mark.runs.own[reason] += 1
-    return own()
+        except Exception as error:  # what the layer's own code makes of it is its own business
+            reason = str(error).split("; ")[0].split(": ", 1)[-1]
+    if reason not in verdict.runs.own:
+        _say_once(module, adapter, reason)
+    verdict.runs.own[reason] += 1
+    y = own()
+    adapter.own_code(module)
+    return y
 
 
 def _backend_for(x: Any, weight: Tensor, spline_order: int) -> tuple[str, str]:

@@ -17,7 +17,6 @@ from kan_fast import reference
 from kan_fast.autograd import Weight
 from kan_fast.backends import BACKENDS
 from kan_fast.functional import plan_for
-from kan_fast.no_derivative import without_derivative
 from kan_fast.spec import BasisSpec
 
 
@@ -38,9 +37,27 @@ def _call(
     cotangent: Tensor | None,
 ) -> Tensor:
     """The Gram matrix, or with a cotangent the sum over its entries for each row and input."""
-    backend = _backend(x, basis)
+    # create_graph: the same sums as a graph of torch operators
+    backend = None if torch.is_grad_enabled() else _backend(x, basis)
     run = _by_torch if backend is None else backend.gram
     return run(x, knots, basis, derivatives, cotangent)
+
+
+class _Features(Function):
+    """`reference.features`, which by itself is differentiable for derivative 0 only."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, knots: Tensor, basis: BasisSpec, derivative: int) -> Tensor:
+        ctx.save_for_backward(x, knots)
+        ctx.rest = basis, derivative
+        return reference.features(x, knots, basis, derivative)
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
+        x, knots = ctx.saved_tensors
+        basis, derivative = ctx.rest
+        slope = _Features.apply(x, knots, basis, derivative + 1)
+        return (u * slope).sum(-1), None, None, None
 
 
 def _by_torch(
@@ -54,20 +71,12 @@ def _by_torch(
     wide = [k.double() for k in knots]
     found = []
     for rows in x.double().split(max(1, 2**22 // (knots[0].numel() + knots[1].numel()))):
-        a, b = (
-            reference.features(rows, k, basis, d) for k, d in zip(wide, derivatives, strict=True)
-        )
+        a, b = (_Features.apply(rows, k, basis, d) for k, d in zip(wide, derivatives, strict=True))
         if cotangent is None:
             found.append(torch.einsum("rig,rih->igh", a, b))
         else:
             found.append(torch.einsum("rig,igh,rih->ri", a, cotangent, b))
     return torch.stack(found).sum(0) if cotangent is None else torch.cat(found).to(x.dtype)
-
-
-_FIRST_ONLY = (
-    "kan_fast: statistics of edge functions have first derivatives only, and a second one was "
-    "asked for; compute the penalty outside create_graph=True"
-)
 
 
 class _Gram(Function):
@@ -81,22 +90,21 @@ class _Gram(Function):
     def backward(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
         x, first, second = ctx.saved_tensors
         wide = cotangent.double().contiguous()
-        with torch.no_grad():
-            if first is second:
-                # b'_g b_h and b_g b'_h are each other's transpose
-                wide = wide + wide.transpose(1, 2)
-                grad = _call(x, (first, second), ctx.basis, (1, 0), wide)
-            else:
-                ways = ((1, 0), (0, 1))
-                grad = sum(_call(x, (first, second), ctx.basis, d, wide) for d in ways)
-        return without_derivative(grad, _FIRST_ONLY, x, cotangent), None, None, None
+        if first is second:
+            # b'_g b_h and b_g b'_h are each other's transpose
+            wide = wide + wide.transpose(1, 2)
+            grad = _call(x, (first, second), ctx.basis, (1, 0), wide)
+        else:
+            ways = ((1, 0), (0, 1))
+            grad = sum(_call(x, (first, second), ctx.basis, d, wide) for d in ways)
+        return grad, None, None, None
 
 
 def gram(x: Tensor, knots: Tensor, basis: BasisSpec, other_knots: Tensor | None = None) -> Tensor:
     """gram[i,g,h] = sum_r b_g(x[r,i]) c_h(x[r,i]), in float64.
 
     Args:
-        x: `[rows, in_features]`, float32 or float64 for the kernel; differentiable once.
+        x: `[rows, in_features]`, float32 or float64 for the kernel.
         knots: `[in_features, num_knots]` of the functions b.
         basis: degree and base activation, which is the last function of b and of c.
         other_knots: knots of the functions c; those of b where None.
@@ -117,8 +125,8 @@ def edge_statistics(
         weight: `[out_features, in_features, num_basis + 1]`, the folded coefficients.
 
     Returns:
-        two `[out_features, in_features]` in float64, differentiable once. Variances are at least
-        zero; where one is zero its gradient is zero too.
+        two `[out_features, in_features]` in float64. Variances are at least zero; where one is zero
+        its gradient is zero too.
     """
     x, knots, weight = x.double(), knots.double(), weight.double()
     second = gram(x, knots, basis) / x.shape[0]
@@ -162,16 +170,13 @@ class _MeanSize(Function):
         x, knots, weight = ctx.saved_tensors
         grad_weight = torch.zeros_like(weight)
         grad_x = []
-        with torch.no_grad():
-            for rows in _slices(x, weight):
-                phi = reference.features(rows, knots, ctx.basis)
-                sign = torch.einsum("rig,oig->roi", phi, weight).sign() * (u / x.shape[0])
-                grad_weight += torch.einsum("roi,rig->oig", sign, phi)
-                slope = reference.features(rows, knots, ctx.basis, 1)
-                grad_x.append(torch.einsum("roi,oig,rig->ri", sign, weight, slope))
-        gradients = (torch.cat(grad_x), grad_weight)
-        grad_x, grad_weight = (without_derivative(g, _FIRST_ONLY, x, weight, u) for g in gradients)
-        return grad_x, None, grad_weight, None
+        for rows in _slices(x, weight):
+            phi = _Features.apply(rows, knots, ctx.basis, 0)
+            sign = torch.einsum("rig,oig->roi", phi, weight).sign() * (u / x.shape[0])
+            grad_weight = grad_weight + torch.einsum("roi,rig->oig", sign, phi)
+            slope = _Features.apply(rows, knots, ctx.basis, 1)
+            grad_x.append(torch.einsum("roi,oig,rig->ri", sign, weight, slope))
+        return torch.cat(grad_x), None, grad_weight, None
 
 
 def _slices(x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
@@ -182,7 +187,7 @@ def _slices(x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
 def edge_mean_size(x: Tensor, knots: Tensor, weight: Tensor, basis: BasisSpec) -> Tensor:
     """Mean of |phi| over the rows for every edge function, `[out_features, in_features]`.
 
-    Arguments as in `edge_statistics`; differentiable once, in float64.
+    Arguments as in `edge_statistics`; in float64.
 
     Source: Liu et al., KAN: Kolmogorov-Arnold Networks, arXiv:2404.19756, eq. 2.17.
     """

@@ -254,7 +254,7 @@ class KANLinear(nn.Module):
 
         Returns:
             regularize_activation * sum s - regularize_entropy * sum p log p with s[o,i] the sizes
-            and p = s / sum s, in the dtype of the parameters; differentiable once, and without any
+            and p = s / sum s, in the dtype of the parameters, without any
             `[rows, out_features, in_features]` tensor.
 
         Raises:

@@ -43,7 +43,9 @@ class Tally:
         """The same in numbers, lists and strings."""
         return {
             **{n: dict(getattr(self, n)) for n in ("accelerated", "left", "unrecognised")},
-            "runs": [[name, kind, dict(r.by), dict(r.own)] for name, kind, r in self.runs],
+            "runs": [
+                [name, kind, dict(r.by), dict(r.own), dict(r.part)] for name, kind, r in self.runs
+            ],
             "compared": self.compared,
             "worst": self.worst,
         }
@@ -52,10 +54,10 @@ class Tally:
     def of_json(given: dict[str, Any]) -> Tally:
         """What `as_json` gave."""
         runs = []
-        for name, kind, by, own in given["runs"]:
+        for name, kind, *counts in given["runs"]:
             runs.append((name, kind, Runs()))
-            runs[-1][2].by.update(by)
-            runs[-1][2].own.update(own)
+            for counter, given_counts in zip(("by", "own", "part"), counts, strict=True):
+                getattr(runs[-1][2], counter).update(given_counts)
         counters = (Counter(given[n]) for n in ("accelerated", "left"))
         return Tally(
             *counters, runs, Counter(given["unrecognised"]), given["compared"], given["worst"]
@@ -73,9 +75,10 @@ class Tally:
         every, kinds, reasons = Runs(), [], Counter()
         for name, kind, runs in self.runs:
             every.add(runs)
-            if runs.own:
+            if runs.own or runs.part:
                 kinds.append(kind)
-            reasons.update({f"{name}: {reason}": n for reason, n in runs.own.items()})
+            for counter in (runs.own, runs.part):
+                reasons.update({f"{name}: {reason}": n for reason, n in counter.items()})
         whose = f"{kinds[0]}'s" if len(set(kinds)) == 1 else "their"
         if calls := every.text(whose):
             first += f": {calls}"

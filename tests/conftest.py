@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
 # tests run in several processes, whose threads must not spin while they wait; read by OpenMP's
 # runtime when torch loads it
@@ -73,3 +74,12 @@ def isa(request: pytest.FixtureRequest) -> str:
     extension.set_isa(request.param)
     yield request.param
     extension.set_isa(machine.facts().extension)
+
+
+@pytest.fixture
+def double() -> Iterator[None]:
+    """float64 by default: a line search and a grid search magnify rounding; float32 would decide by
+    luck."""
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)

@@ -8,7 +8,7 @@ from cases import make_case
 
 import kan_fast
 from kan_fast import reference
-from kan_fast.errors import DerivativeError, GridError, ShapeError
+from kan_fast.errors import GridError, ShapeError
 from kan_fast.gram import edge_mean_size, edge_statistics, gram
 from kan_fast.spec import BasisSpec
 
@@ -33,13 +33,17 @@ def test_gram_of_float32_sums_in_float64() -> None:
     torch.testing.assert_close(found, torch.einsum("rig,rih->igh", phi, phi), rtol=1e-6, atol=1e-2)
 
 
-def test_gram_gradient_and_the_second_one_raises() -> None:
+def test_gram_gradients_first_and_second() -> None:
     case = make_case(9, 2, 1, dtype=torch.float64)
+    other = make_case(1, 2, 1, 7, dtype=torch.float64).knots
     x = (torch.rand(9, 2, dtype=torch.float64) * 1.6 - 0.8).requires_grad_()
-    assert torch.autograd.gradcheck(lambda x: gram(x, case.knots, case.basis), x)
-    (g,) = torch.autograd.grad(gram(x, case.knots, case.basis).sum(), x, create_graph=True)
-    with pytest.raises(DerivativeError, match="first derivatives only"):
-        g.sum().backward()
+    for second in (None, other):
+
+        def of_x(x: torch.Tensor, second: torch.Tensor | None = second) -> torch.Tensor:
+            return gram(x, case.knots, case.basis, second)
+
+        assert torch.autograd.gradcheck(of_x, x)
+        assert torch.autograd.gradgradcheck(of_x, x)
 
 
 def test_not_finite_gives_nan_and_no_rows_give_zero() -> None:
@@ -71,6 +75,7 @@ def test_edge_statistics_and_their_gradients() -> None:
         lambda x, w: edge_mean_size(x, case.knots, w, case.basis),
     ):
         assert torch.autograd.gradcheck(f, (x, weight))
+        assert torch.autograd.gradgradcheck(f, (x, weight))
 
 
 @pytest.mark.parametrize("size", ["l1", "std"])

@@ -94,7 +94,11 @@ class Verdict:
         self.reason = reason
         self.runs = Runs() if runs is None else runs
         self._own = Witness(module, adapter.methods, adapter.settings)
-        self._inside = tuple((p, Witness(m, *names)) for p, m, *names in adapter.inside(module))
+        try:
+            inside = tuple(adapter.inside(module))
+        except AttributeError:  # of a layer in pieces, which was refused for that
+            inside = ()
+        self._inside = tuple((path, Witness(m, *names)) for path, m, *names in inside)
 
     def holds(self, module: nn.Module) -> bool:
         """Whether the module is still the one that was judged."""
@@ -183,14 +187,17 @@ class Adapter:
         raise NotImplementedError
 
     def run(self, module: Any, x: Tensor, ready: tuple, own: Callable[[], Any]) -> Any:
-        """The layer through our kernels; a ValueError, TypeError or RuntimeError makes the call one
-        of the plain code, which knows better what to say.
+        """The layer through our kernels; an exception makes the call one of the plain code, which
+        knows better what to say.
 
         Args:
             ready: what `prepare` returned.
             own: the call of the plain forward.
         """
         raise NotImplementedError
+
+    def own_code(self, module: Any) -> None:
+        """Called after the plain code of an accelerated layer has run."""
 
     def traced(self, module: Any, x: Tensor) -> Tensor | None:
         """The layer in a graph of torch.compile; None where the compiler takes the plain code."""

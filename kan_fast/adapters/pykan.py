@@ -1,8 +1,8 @@
 """pykan's KAN (`MultKAN`): training without its python loops and expanded tensors.
 
-A layer is one kernel call. The symbolic branch runs for the edges that are symbolic; what pykan
-keeps of a forward is computed when it is read (`pykan_activations.py`); grids are fitted through
-the Gram matrix (`pykan_grid.py`).
+A layer is one kernel call. The symbolic branch runs for the edges that are symbolic
+(`pykan_symbols.py`); what pykan keeps of a forward is computed when it is read
+(`pykan_activations.py`); grids are fitted through the Gram matrix (`pykan_grid.py`).
 
 Interface and semantics: pykan 0.2.8.
 """
@@ -19,17 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast.activations import known_activation
-from kan_fast.adapters import pykan_grid
-from kan_fast.adapters.pykan_activations import LayerActivations, attributes
+from kan_fast.adapters import pykan_grid, pykan_symbols
+from kan_fast.adapters.pykan_activations import LayerActivations, keep
 from kan_fast.adapters.pykan_layer import sets_known_grids, sum_of_edges
+from kan_fast.adapters.pykan_symbols import is_zero
 from kan_fast.adapters.source import fingerprint
-from kan_fast.functional import has_kernel
-from kan_fast.spec import MAX_SPLINE_ORDER
+from kan_fast.torch_internals import in_forward_mode, in_transform
 
-kind = "pykan"
-
-#: fingerprints of the forward of model and layer and of the basis
-KNOWN_SOURCES: dict[str, str] = {"63c2d5ea3a789a86": "pykan 0.2.8"}
 #: fingerprints of what sets grids
 KNOWN_GRIDS: dict[str, str] = {"76bd5f1a659de62f": "pykan 0.2.8"}
 
@@ -73,40 +69,35 @@ def methods(cls: type[nn.Module]) -> dict[str, Callable | None]:
     return found | grids if own in KNOWN_GRIDS and sets_known_grids(layer) else found
 
 
-def why_not(module: Any) -> str | None:
-    """The reason why a candidate is left alone, as a sentence; None when it can be accelerated."""
-    layer = type(module.act_fun[0])
-    names = sys.modules[layer.__module__].__dict__
-    functions = (type(module).forward, layer.forward, names.get("coef2curve"), names.get("B_batch"))
-    if fingerprint(*functions) not in KNOWN_SOURCES:
-        return "its source is not that of pykan 0.2.8"
-    if any(layer.k > MAX_SPLINE_ORDER for layer in module.act_fun):
-        return f"its k should be at most {MAX_SPLINE_ORDER}"
+def _layer_reason(n: int, layer: Any) -> str | None:
+    """Why pykan's code runs one layer."""
+    if activation_of(layer) is None:
+        return f"a base function that no kernel has in layer {n}"
+    if not pykan_grid.regular(layer.grid):
+        return f"coinciding knots in layer {n}"
     return None
 
 
-def takes(module: Any, args: tuple, kwargs: dict[str, Any]) -> bool:
-    """Whether a call is one that `run` knows, on an input that a kernel runs."""
-    if not args or not kwargs.keys() <= {"singularity_avoiding", "y_th"}:
-        return False
-    x, coef = args[0], module.act_fun[0].coef
-    return (
-        isinstance(x, Tensor)
-        and x.dim() == 2
-        and x.dtype == coef.dtype
-        and x.is_floating_point()
-        and has_kernel(x, *weight_and_order(module))
-    )
+def own_code_reason(module: Any) -> str | None:
+    """Why pykan's code runs the whole model, whatever its input; None where it does not."""
+    for n, layer in enumerate(module.act_fun):
+        if layer.grid.requires_grad:
+            return f"a grid that requires a gradient in layer {n}"
+        if module.symbolic_enabled and module.symbolic_fun[n].mask.requires_grad:
+            return f"a symbolic mask that requires a gradient in layer {n}"
+    if module.save_act or module.symbolic_enabled:
+        if in_transform() or in_forward_mode():
+            return "a transform around it while save_act or symbolic_enabled is on"
+        if torch.compiler.is_compiling():
+            return "a compiler around it while save_act or symbolic_enabled is on"
+    return None
 
 
-def run(module: Any, x: Tensor, original: Callable[[], Tensor]) -> Tensor:
-    """The model on `x`, `original` being the call of its own forward."""
-    activations = [activation_of(module, layer) for layer in module.act_fun]
-    regular = all(pykan_grid.regular(layer.grid) for layer in module.act_fun)
-    if not regular or None in activations:
-        what = "a base function that no kernel has" if regular else "knots that coincide"
-        _warn_once(describe(module), what)
-        return _without_idle_symbols(module, original)
+def run(
+    module: Any, x: Tensor, original: Callable[[], Tensor], note: Callable[[str], None]
+) -> Tensor:
+    """The model on `x`, `original` being the call of its own forward; `note` takes the reason why
+    pykan's code runs a layer."""
     x = x[:, module.input_id.long()]
     if x.shape[1] != module.width_in[0]:
         raise AssertionError(
@@ -116,73 +107,50 @@ def run(module: Any, x: Tensor, original: Callable[[], Tensor]) -> Tensor:
     module.cache_data = x
     module.acts, module.acts_premult = [x], []
     kept = []
-    for n, (layer, activation) in enumerate(zip(module.act_fun, activations, strict=True)):
-        y = sum_of_edges(layer, x, activation)
-        edges = symbolic = None
-        if module.symbolic_enabled and bool(module.symbolic_fun[n].mask.any()):
-            edges, symbolic = _symbolic(module.symbolic_fun[n], x, avoid, y_th)
-            y = y.index_add(1, edges[0], symbolic)
+    for n, layer in enumerate(module.act_fun):
+        reason, activation = _layer_reason(n, layer), activation_of(layer)
+        own = None
+        if reason is None:
+            y = sum_of_edges(layer, x, activation)
+        else:
+            _warn_once(describe(module), n, reason)
+            note(reason)
+            y, _, *own = layer(x)
+        symbols: tuple = (None, None, None)
+        if module.symbolic_enabled:
+            y, *symbols = pykan_symbols.add(module.symbolic_fun[n], x, y, avoid, y_th)
         if module.save_act:
-            kept.append(LayerActivations(layer, x, y, activation, edges, symbolic))
+            kept.append(LayerActivations(layer, x, y, activation or "zero", *symbols, own))
         x = torch.addcmul(module.subnode_bias[n], module.subnode_scale[n], y)
         if module.save_act:
             module.acts_premult.append(x.detach())
         x = _products(x, *module.width[n + 1], module.mult_arity, module.mult_homo, n + 1)
         x = torch.addcmul(module.node_bias[n], module.node_scale[n], x)
         module.acts.append(x.detach())
-    for name, found in attributes(kept).items():
-        setattr(module, name, found if kept else [])
+    keep(module, kept)
     return x
 
 
 @functools.cache
-def _warn_once(size: str, what: str) -> None:
+def _warn_once(size: str, n: int, reason: str) -> None:
     warnings.warn(
-        f"kan_fast: the pykan model {size} runs its own forward while it has {what}",
+        f"kan_fast: the pykan model {size} runs its own code for layer {n} because of {reason}",
         UserWarning,
-        stacklevel=4,
+        stacklevel=6,
     )
 
 
-def activation_of(module: Any, layer: Any) -> str | None:
+def activation_of(layer: Any) -> str | None:
     """The kernels' name of a layer's base function; None where they do not know it."""
     known = known_activation(layer.base_fun)
     if isinstance(known, str):
         return known
     # a lambda of pykan's own
-    return "zero" if getattr(module, "base_fun_name", None) == "zero" else None
-
-
-def _without_idle_symbols(module: Any, original: Callable[[], Tensor]) -> Tensor:
-    """Its own forward, which would loop over all edges to add zeros where none is symbolic."""
-    enabled = module.symbolic_enabled
-    idle = not any(bool(layer.mask.any()) for layer in module.symbolic_fun)
-    module.symbolic_enabled = enabled and not idle
-    try:
-        return original()
-    finally:
-        module.symbolic_enabled = enabled
+    return "zero" if is_zero(layer.base_fun) else None
 
 
 def _singularities(singularity_avoiding: bool = False, y_th: float = 10.0) -> tuple[bool, float]:
     return singularity_avoiding, y_th
-
-
-def _symbolic(
-    layer: Any, x: Tensor, avoid: bool, y_th: float
-) -> tuple[tuple[Tensor, Tensor], Tensor]:
-    """Values of the symbolic edges in use, `[rows, edges]`, after their (out, in) indices."""
-    out, into = layer.mask.nonzero(as_tuple=True)
-    columns = []
-    for o, i in zip(out.tolist(), into.tolist(), strict=True):
-        a, b, c, d = layer.affine[o, i]
-        at = a * x[:, [i]] + b
-        if avoid:
-            value = layer.funs_avoid_singularity[o][i](at, torch.tensor(y_th))[1]
-        else:
-            value = layer.funs[o][i](at)
-        columns.append(layer.mask[o, i] * (c * value + d))
-    return (out, into), torch.cat(columns, dim=1)
 
 
 def _products(x: Tensor, sums: int, products: int, arity: Any, same: bool, layer: int) -> Tensor:

@@ -1,68 +1,45 @@
 """What pykan keeps of a forward, without the tensors of size `[rows, out_dim, in_dim]`.
 
-Scales of edges come from the Gram matrix of the basis, exactly and differentiably; activations are
-computed when somebody reads them, from the layer as it was in the forward.
+Scales of edges come from the Gram matrix of the basis, exactly and differentiably. A forward keeps
+copies of what they and the activations are made of; the first read of an attribute makes a list of
+tensors of them, which the model has from then on.
 """
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from kan_fast import reference
+from kan_fast.adapters.pykan_curves import postspline_and_postacts
 from kan_fast.gram import edge_statistics
-from kan_fast.no_derivative import without_derivative
 from kan_fast.spec import BasisSpec
 
-
-class LazyList(Sequence):
-    """A list whose entries are computed when they are first read."""
-
-    def __init__(self, compute: list[Callable[[], Tensor]]) -> None:
-        self._compute = compute
-        self._found: dict[int, Tensor] = {}
-
-    def __len__(self) -> int:
-        return len(self._compute)
-
-    def __getitem__(self, n: Any) -> Any:
-        at = range(len(self))[n]
-        if isinstance(at, range):
-            return [self[m] for m in at]
-        if at not in self._found:
-            self._found[at] = self._compute[at]()
-        return self._found[at]
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}({list(self)})"
-
-    def __deepcopy__(self, memo: dict) -> LazyList:
-        return self  # nobody writes into what it has
-
-    def __reduce__(self) -> tuple:
-        return list, ([t.detach() for t in self],)
-
-
-_STALE = (
-    "kan_fast: a statistic of activations was read after the parameters of its layer had changed, "
-    "so it has no gradient; read it before the optimizer's step"
-)
+#: where a model keeps the record of its last forward
+RECORD = "_kan_fast_record"
 
 
 class LayerActivations:
     """One layer in one forward.
 
+    It has copies of its own of all that somebody may write into before the attributes are read.
+    Gradients flow through the copies to the parameters and to the input.
+
     Args:
         layer: pykan's KANLayer.
         x: `[rows, in_dim]`, its input.
-        y: `[rows, out_dim]`, its output, the symbolic branch included.
+        y: `[rows, out_dim]`, its output, the symbolic branch included, which nobody else has.
         activation: the kernels' name of its base function.
-        edges: `(out, in)` indices of the edges whose symbolic mask is not zero.
+        affine: parameters of the symbolic branch; None where it is off.
+        edges: `(out, in)` indices of the edges that the symbolic branch evaluates.
         symbolic: `[rows, edges]`, the values of those, their mask included.
+        own: postacts and postspline of pykan's own code, where that ran the layer.
     """
 
     def __init__(
@@ -71,78 +48,105 @@ class LayerActivations:
         x: Tensor,
         y: Tensor,
         activation: str,
+        affine: Tensor | None = None,
         edges: tuple[Tensor, Tensor] | None = None,
         symbolic: Tensor | None = None,
+        own: tuple[Tensor, Tensor] | None = None,
     ) -> None:
-        self._live = (layer.coef, layer.scale_sp, layer.scale_base, layer.mask)
-        # an optimizer or pykan itself writes into them later
-        self._kept = tuple(p.detach().clone() for p in self._live)
-        self._knots = layer.grid.detach().clone()
+        names = ("coef", "scale_sp", "scale_base", "mask")
+        self._parameters = tuple(getattr(layer, name).clone() for name in names)
+        self._knots = knots_of(layer).clone()
+        self._x, self._y = x.clone(), y.detach()
         self._basis = BasisSpec(layer.k, activation)
-        self._x, self._y = x, y.detach()
-        self._edges, self._symbolic = edges, symbolic
-        self._grad_enabled = torch.is_grad_enabled()
+        self._affine = None if affine is None else affine.clone()
+        self._edges, self._symbolic, self._own = edges, symbolic, own
+        self._modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled()
+
+    def __deepcopy__(self, memo: dict) -> LayerActivations:
+        """The same values, without gradients: torch copies no tensor that has a history."""
+        twin = copy.copy(self)
+        for name, value in list(vars(twin).items()):
+            if isinstance(value, Tensor):
+                setattr(twin, name, value.detach())
+        vars(twin).pop("_statistics", None)
+        twin._parameters = tuple(p.detach() for p in self._parameters)
+        twin._own = self._own and tuple(t.detach() for t in self._own)
+        return twin
+
+    @contextlib.contextmanager
+    def as_in_forward(self) -> Iterator[None]:
+        """The modes of the forward, whatever those of the reader."""
+        inference, grad = self._modes
+        with (
+            torch.inference_mode(inference),
+            torch.set_grad_enabled(grad),
+            torch.autocast(self._x.device.type, enabled=False),
+        ):
+            yield
 
     def preacts(self) -> Tensor:
         """`[rows, out_dim, in_dim]`: the inputs of all edges."""
-        return self._x.unsqueeze(1).expand(-1, self._kept[0].shape[1], -1)
+        return self._x.clone().unsqueeze(1).expand(-1, self._parameters[0].shape[1], -1)
 
     def postspline(self) -> Tensor:
         """`[rows, out_dim, in_dim]`: the splines, neither scaled nor masked."""
-        return self._curves(lambda parameters: parameters[0].transpose(0, 1))
+        if self._own is not None:
+            return self._own[1].clone()
+        return self._curves[0]
 
     def postacts(self) -> Tensor:
         """`[rows, out_dim, in_dim]`: the values of all edges."""
-        found = self._curves(_folded)
+        found = self._curves[1] if self._own is None else self._own[0].clone()
         if self._symbolic is None:
             return found
         # the transpose has the edges first, where index_put can add to them
-        edges = (self._edges[0], self._edges[1])
-        return found.movedim(0, 2).index_put(edges, self._symbolic.t(), True).movedim(2, 0)
-
-    def _curves(self, weight_of: Callable[[tuple[Tensor, ...]], Tensor]) -> Tensor:
-        with torch.set_grad_enabled(self._grad_enabled):
-            weight = weight_of(self._live if self._same else self._kept)
-            features = reference.features(self._x, self._knots, self._basis)
-            found = torch.einsum("rig,oig->roi", features[..., : weight.shape[-1]], weight)
-            return found if self._same else without_derivative(found, _STALE, *self._live)
+        return found.movedim(0, 2).index_put(self._edges, self._symbolic.t(), True).movedim(2, 0)
 
     @property
-    def _same(self) -> bool:
-        """Whether the parameters are still those of the forward."""
-        return all(
-            p.shape == kept.shape and torch.equal(p, kept)
-            for p, kept in zip(self._live, self._kept, strict=True)
-        )
+    def _curves(self) -> tuple[Tensor, Tensor]:
+        layer = self._knots, self._basis.spline_order, self._parameters
+        return postspline_and_postacts(self._x, self._basis.activation, *layer)
+
+    @property
+    def _folded(self) -> Tensor:
+        """`[out_dim, in_dim, num_basis + 1]`: coefficients, scales and mask in one, base last."""
+        coef, scale_sp, scale_base, mask = self._parameters
+        spline = (scale_sp * mask).unsqueeze(-1) * coef
+        return torch.cat([spline, (scale_base * mask).unsqueeze(-1)], dim=-1).transpose(0, 1)
 
     def node_scale(self) -> Tensor:
         """`[out_dim]`: standard deviation of the outputs."""
         return self._y.std(0)
 
     def edge_scale(self) -> Tensor:
-        """`[out_dim, in_dim]`: standard deviation of every edge, differentiable once."""
-        return self._statistics[1]
+        """`[out_dim, in_dim]`: standard deviation of every edge."""
+        both = self._statistics[1]
+        if self._affine is None:
+            return both.clone()
+        # the parameters of all edges are in pykan's graph
+        return both + (self._affine * 0).sum(-1)
 
     def relative_edge_scale(self) -> Tensor:
         """`edge_scale` over the spread of the input, without gradient."""
         return (self._statistics[1] / self._statistics[2]).detach()
 
     def relative_spline_scale(self) -> Tensor:
-        """The same of the numerical branch alone, differentiable once."""
+        """The same of the numerical branch alone."""
         return self._statistics[0] / self._statistics[2]
 
     @functools.cached_property
     def _statistics(self) -> tuple[Tensor, Tensor, Tensor]:
         """Deviations of the numerical branch and of both branches, and the spread of inputs."""
-        same = self._same
-        with torch.set_grad_enabled(self._grad_enabled):
-            weight = _folded(self._live if same else self._kept)
-            numerical = self._deviation(weight)
-            both = numerical if self._symbolic is None else self._with_symbolic(numerical, weight)
-            found = (numerical, both, self._x.std(0) + 0.1)
-            if same:
-                return found
-            return tuple(without_derivative(t, _STALE, *self._live) for t in found)
+        if self._own is not None:
+            numerical = both = self._own[0].std(0)
+            if self._symbolic is not None:
+                both = self.postacts().std(0)
+        else:
+            weight = self._folded
+            numerical = both = self._deviation(weight)
+            if self._symbolic is not None:
+                both = self._with_symbolic(numerical, weight)
+        return numerical, both, self._x.std(0) + 0.1
 
     def _deviation(self, weight: Tensor) -> Tensor:
         rows = self._x.shape[0]
@@ -155,7 +159,7 @@ class LayerActivations:
 
     def _with_symbolic(self, numerical: Tensor, weight: Tensor) -> Tensor:
         values, (out, into) = self._symbolic, self._edges
-        also = (self._kept[3][into, out] != 0).nonzero().squeeze(1)
+        also = (weight[out, into] != 0).any(-1).nonzero().squeeze(1)
         if also.numel():
             at = into[also]
             features = reference.features(self._x[:, at], self._knots[at], self._basis)
@@ -164,11 +168,10 @@ class LayerActivations:
         return numerical.index_put((out, into), values.std(0))
 
 
-def _folded(parameters: tuple[Tensor, ...]) -> Tensor:
-    """`[out_dim, in_dim, num_basis + 1]`: coefficients with scales and mask in them, base last."""
-    coef, scale_sp, scale_base, mask = parameters
-    spline = (scale_sp * mask).unsqueeze(-1) * coef
-    return torch.cat([spline, (scale_base * mask).unsqueeze(-1)], dim=-1).transpose(0, 1)
+def knots_of(layer: Any) -> Tensor:
+    """`[in_dim, num_knots]`, also of a layer that has one row of knots for all inputs."""
+    knots, in_dim = layer.grid, layer.coef.shape[0]
+    return knots.expand(in_dim, -1) if knots.shape[0] == 1 != in_dim else knots
 
 
 def _without_gradient(read: Callable[[LayerActivations], Tensor]) -> Callable:
@@ -187,9 +190,91 @@ ATTRIBUTES: dict[str, Callable[[LayerActivations], Tensor]] = {
 }
 
 
-def attributes(layers: list[LayerActivations]) -> dict[str, LazyList]:
-    """The attributes that pykan sets in a forward with `save_act` on."""
-    return {
-        name: LazyList([functools.partial(read, layer) for layer in layers])
-        for name, read in ATTRIBUTES.items()
-    }
+class Record:
+    """One forward, and which of its attributes are still to be read."""
+
+    def __init__(self, layers: list[LayerActivations]) -> None:
+        self._layers = layers
+        self.names = frozenset(ATTRIBUTES)
+        #: shared by shallow copies, which have the same lists as in pykan
+        self._read: dict[str, list[Tensor]] = {}
+
+    def read(self, name: str) -> list[Tensor]:
+        """What pykan's forward would have appended to a list of that name."""
+        if name not in self._read:
+            found = []
+            for layer in self._layers:
+                with layer.as_in_forward():
+                    found.append(ATTRIBUTES[name](layer))
+            self._read[name] = found
+        return self._read[name]
+
+    def without(self, name: str) -> Record:
+        """The same but for one attribute."""
+        twin = copy.copy(self)
+        twin.names = self.names - {name}
+        return twin
+
+    def __deepcopy__(self, memo: dict) -> Record:
+        twin = Record(copy.deepcopy(self._layers, memo))
+        twin.names = self.names
+        return twin
+
+
+class _Recorded:
+    """An attribute of a model that stands in the instance's dictionary from its first read on."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, model: Any, cls: type) -> Any:
+        name = self._name
+        own = {} if model is None else model.__dict__
+        if name not in own:
+            record = own.get(RECORD)
+            if record is None or name not in record.names:
+                raise AttributeError(f"{cls.__name__!r} object has no attribute {name!r}")
+            own[name] = record.read(name)
+        return own[name]
+
+    def __set__(self, model: Any, value: Any) -> None:
+        model.__dict__[self._name] = value
+
+    def __delete__(self, model: Any) -> None:
+        own, name = model.__dict__, self._name
+        record = own.get(RECORD)
+        waits = record is not None and name in record.names
+        if waits:
+            own[RECORD] = record.without(name)
+        if name in own:
+            del own[name]
+        elif not waits:
+            raise AttributeError(name)
+
+
+def keep(model: nn.Module, layers: list[LayerActivations]) -> None:
+    """Gives a model the attributes that pykan sets in a forward; no layers, as with `save_act` off,
+    give empty lists."""
+    own = model.__dict__
+    for name in (RECORD, *ATTRIBUTES):
+        own.pop(name, None)
+    if not layers:
+        own.update((name, []) for name in ATTRIBUTES)
+    elif _can_wait(type(model)):
+        own[RECORD] = Record(layers)
+    else:
+        record = Record(layers)
+        own.update((name, record.read(name)) for name in ATTRIBUTES)
+
+
+def _can_wait(cls: type) -> bool:
+    """Whether reads of a class's instances come to `_Recorded`, which the class that defines
+    `forward` is given here; not where a class has such an attribute of its own."""
+    owner = next(c for c in cls.__mro__ if "forward" in c.__dict__)
+    for name in ATTRIBUTES:
+        where = next((c for c in cls.__mro__ if name in c.__dict__), None)
+        if where is None:
+            setattr(owner, name, _Recorded(name))
+        elif type(where.__dict__[name]) is not _Recorded:
+            return False
+    return True

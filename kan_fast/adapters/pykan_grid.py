@@ -87,7 +87,7 @@ def _fit_with_pykan_basis(
 def update_layer(layer: Any, original: Callable, x: Tensor, mode: str = "sample") -> None:
     """`KANLayer.update_grid_from_samples`."""
     x = of_all_processes(x)
-    if not _usable(x):
+    if not _usable(x, layer):
         return original(x, mode)
     size = layer.grid.shape[1] - 1 - 2 * layer.k
     ordered = torch.sort(x, dim=0).values
@@ -101,7 +101,7 @@ def from_parent(
 ) -> None:
     """`KANLayer.initialize_grid_from_parent`."""
     x = of_all_processes(x)
-    if not _usable(x):
+    if not _usable(x, parent):
         return original(parent, x, mode)
     size = layer.grid.shape[1] - 1 - 2 * layer.k
     old = parent.grid.data[:, parent.k : parent.grid.shape[1] - parent.k]
@@ -113,9 +113,11 @@ def from_parent(
     return agree(layer.grid, layer.coef)
 
 
-def _usable(x: Tensor) -> bool:
-    """Whether samples are there and finite; what pykan makes of others is its own business."""
-    return x.dim() == 2 and x.shape[0] > 0 and bool(torch.isfinite(x).all())
+def _usable(x: Tensor, layer: Any) -> bool:
+    """Whether samples are there and finite, and `layer` has knots of every input; what pykan makes
+    of others is its own business."""
+    there = x.dim() == 2 and x.shape[0] > 0 and layer.grid.shape[0] == x.shape[1]
+    return there and bool(torch.isfinite(x).all())
 
 
 def update_model(model: Any, original: Callable, x: Tensor) -> None:

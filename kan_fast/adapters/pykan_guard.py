@@ -10,9 +10,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kan_fast.activations import known_activation
 from kan_fast.adapters import pykan, pykan_layer
-from kan_fast.adapters.base import ANY, Adapter, Uses, are_plain, tensors_of
+from kan_fast.adapters.base import ANY, FLAG, Adapter, Uses, are_plain, tensors_of
+from kan_fast.adapters.pykan_activations import RECORD
 from kan_fast.adapters.source import fingerprint, global_of
 from kan_fast.hooks import has_global_hooks, has_hooks
 from kan_fast.spec import MAX_SPLINE_ORDER
@@ -23,7 +23,7 @@ KNOWN_LAYERS: dict[str, str] = {"5b5c8a7277ba2a09": "pykan 0.2.8"}
 KNOWN_MODELS: dict[str, str] = {"2336d17c31980404": "pykan 0.2.8"}
 
 _OF_LAYER = ("in_dim", "out_dim", "k")
-_TENSORS = ("grid", "coef", "scale_base", "scale_sp", "mask", "base_fun")
+_TENSORS = ("grid", "coef", "scale_base", "scale_sp", "mask")
 _OF_SYMBOLIC = ("in_dim", "out_dim")
 
 
@@ -75,13 +75,20 @@ class Pykan(Adapter):
         for layer in (*numerical._modules.values(), *symbolic._modules.values()):
             if has_hooks(layer):
                 return f"a {type(layer).__name__} inside has hooks"
-        return pykan.weight_and_order(module)
+        for layer in numerical._modules.values():
+            if (reason := _misfit(layer, tensors_of(layer, _TENSORS))) is not None:
+                return reason
+        return pykan.own_code_reason(module) or pykan.weight_and_order(module)
 
     def run(self, module: Any, x: Tensor, ready: tuple, own: Callable[[], Tensor]) -> Tensor:
-        coef = module.act_fun[0].coef
+        coef = ready[0]
         if x.dim() != 2 or x.dtype != coef.dtype:
             raise ValueError(f"{x.dim()}-D input of {x.dtype} to a model of {coef.dtype}")
-        return pykan.run(module, x, own)
+        return pykan.run(module, x, own, lambda reason: module.__dict__[FLAG].runs.partly(reason))
+
+    def own_code(self, module: Any) -> None:
+        # what pykan's own forward records takes the place of ours
+        module.__dict__.pop(RECORD, None)
 
 
 class PykanLayer(Adapter):
@@ -110,17 +117,22 @@ class PykanLayer(Adapter):
         return pykan_layer.methods(cls)
 
     def prepare(self, module: Any) -> tuple | str:
-        knots, coef, *others, base = tensors_of(module, _TENSORS)
-        if not are_plain(knots, coef, *others):
-            return "a weight or its grid is a tensor subclass or no tensor"
-        if knots.requires_grad:
-            return "its grid requires a gradient"
-        if not isinstance(known_activation(base), str):
-            return "its base_fun is not an activation that the kernels know"
-        return coef, module.k
+        reason = _misfit(module, tensors_of(module, _TENSORS))
+        return reason or pykan_layer.own_code_reason(module) or (module.coef, module.k)
 
     def run(self, module: Any, x: Tensor, ready: tuple, own: Callable[[], tuple]) -> tuple:
         coef = ready[0]
         if x.dim() != 2 or x.shape[1] != coef.shape[0] or x.dtype != coef.dtype:
             raise ValueError(f"input {list(x.shape)} of {x.dtype} to a layer of {coef.dtype}")
-        return pykan_layer.run(module, x, own)
+        return pykan_layer.run(module, x)
+
+
+def _misfit(layer: Any, tensors: list) -> str | None:
+    """What of a layer's tensors pykan's code does with, and kernels do not."""
+    knots, coef, *scales = tensors
+    if not are_plain(*tensors):
+        return "a weight or its grid is a tensor subclass or no tensor"
+    sizes = layer.in_dim, layer.out_dim
+    if any(t.shape[:2] != sizes for t in (coef, *scales)) or len(knots) not in (1, sizes[0]):
+        return "its tensors have other shapes than its sizes say"
+    return None
