@@ -115,7 +115,12 @@ def gaussian_rbf_layer(
         if norm is not None:
             norm_weight, norm_bias, eps = norm.weight, norm.bias, norm.eps
         tensors = (centers, weight, base_weight, bias, norm_weight, norm_bias)
-        if kernels is not None and all(t is None or t.dtype is x.dtype for t in tensors):
+        outputs, inputs = weight.shape[:2]
+        shapes = (None, None, (outputs, inputs), (outputs,), (inputs,), (inputs,))
+        if kernels is not None and all(
+            t is None or (t.dtype is x.dtype and shape in (None, t.shape))
+            for t, shape in zip(tensors, shapes, strict=True)
+        ):
             rows = x if x.dim() == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
             parts = Parts(
                 DenseBasis("gaussian_rbf", centers.shape[0], float(width)),

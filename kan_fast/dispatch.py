@@ -92,6 +92,10 @@ def _guarded(module: Any, adapter: Adapter, verdict: Any, x: Any, own: Callable[
             reason = ready = adapter.prepare(module)
             if type(ready) is not str:
                 reason, backend = _backend_for(x, ready[0], ready[1])
+                if backend and (x.dim() != 2 or not x.numel()):
+                    kind = x.dim(), not x.numel()
+                    if kind not in verdict.seen:
+                        reason, backend = "the first input of its kind", ""
                 if backend:
                     y = adapter.run(module, x, ready, own)
                     verdict.runs.by[backend] += 1
@@ -102,6 +106,9 @@ def _guarded(module: Any, adapter: Adapter, verdict: Any, x: Any, own: Callable[
         _say_once(module, adapter, reason)
     verdict.runs.own[reason] += 1
     y = own()
+    if reason == "the first input of its kind":
+        # some copies take rows of one kind alone, and this one has taken it
+        verdict.seen.add(kind)
     adapter.own_code(module)
     return y
 

@@ -8,7 +8,13 @@ import pickle
 
 import pytest
 import torch
-from efficient_kan_copies import EDITED, VARIANTS, EditedRecorder, VendoredKANLinear
+from efficient_kan_copies import (
+    EDITED,
+    VARIANTS,
+    EditedRecorder,
+    ReshapeKANLinear,
+    VendoredKANLinear,
+)
 from torch import nn
 
 import kan_fast
@@ -172,10 +178,17 @@ def test_other_activations_run_beside(monkeypatch) -> None:
         torch.testing.assert_close(torch.autograd.grad(layer(x).sum(), x), slope)
 
 
-def test_new_dimensions_and_zero_rows() -> None:
+def test_other_dimensions_are_taken_where_the_copy_takes_them(monkeypatch) -> None:
     layer = kan_fast.accelerate(VendoredKANLinear(3, 2))
-    assert layer(torch.rand(2, 4, 3)).shape == (2, 4, 2)
-    assert layer(torch.rand(0, 3)).shape == (0, 2)
+    for _ in range(2):
+        with pytest.raises(AssertionError):
+            layer(torch.rand(2, 4, 3))
+    layer = kan_fast.accelerate(ReshapeKANLinear(3, 2))
+    calls = native_calls(monkeypatch)
+    for _ in range(3):
+        assert layer(torch.rand(2, 4, 3)).shape == (2, 4, 2)
+    # its own code has shown first that it takes them
+    assert calls == [8, 8]
 
 
 def test_under_the_compiler_a_layer_is_one_operator(monkeypatch) -> None:

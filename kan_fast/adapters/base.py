@@ -85,7 +85,7 @@ class Verdict:
         runs: counts to go on with.
     """
 
-    __slots__ = ("adapter", "reason", "runs", "_own", "_inside")
+    __slots__ = ("adapter", "reason", "runs", "seen", "_own", "_inside", "_form")
 
     def __init__(
         self, adapter: Adapter, module: nn.Module, reason: str | None, runs: Runs | None = None
@@ -93,7 +93,10 @@ class Verdict:
         self.adapter = adapter
         self.reason = reason
         self.runs = Runs() if runs is None else runs
+        #: kinds of unusual inputs that the plain code has taken
+        self.seen: set[tuple[int, bool]] = set()
         self._own = Witness(module, adapter.methods, adapter.settings)
+        self._form = adapter.form(module)
         try:
             inside = tuple(adapter.inside(module))
         except AttributeError:  # of a layer in pieces, which was refused for that
@@ -102,7 +105,7 @@ class Verdict:
 
     def holds(self, module: nn.Module) -> bool:
         """Whether the module is still the one that was judged."""
-        if not self._own.holds(module):
+        if not self._own.holds(module) or self.adapter.form(module) != self._form:
             return False
         for path, witness in self._inside:
             found: Any = module
@@ -172,6 +175,10 @@ class Adapter:
         """Submodules of classes that torch does not have, which the plain forward uses."""
         yield from ()
 
+    def form(self, module: Any) -> Any:
+        """Which optional parts the layer has, as something to compare."""
+        return None
+
     def replacements(self, cls: type[nn.Module]) -> dict[str, Callable | None]:
         """Other methods of a class that are replaced on accelerated layers: `run(module, original,
         *args)`; None for one that only returns a model, which is then accelerated as well."""
@@ -218,6 +225,13 @@ def tensors_of(module: nn.Module, names: Names) -> list[Any]:
         else:
             found.append(getattr(module, name, None))
     return found
+
+
+def has(module: nn.Module, name: str) -> bool:
+    """hasattr, without looking at a value: reading a parametrised tensor may change it."""
+    own = module.__dict__
+    places = (own, own["_parameters"], own["_buffers"], own["_modules"])
+    return any(name in place for place in places) or hasattr(type(module), name)
 
 
 def are_plain(*tensors: Any) -> bool:

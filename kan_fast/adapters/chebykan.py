@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast import reference
-from kan_fast.adapters.base import Adapter, are_plain, tensors_of
+from kan_fast.adapters.base import Adapter, are_plain, has, tensors_of
 from kan_fast.adapters.self_check import differs
 from kan_fast.adapters.source import fingerprint, side_effects
 from kan_fast.chebyshev import ChebyshevKANLinear
@@ -39,7 +39,7 @@ def _expected(module: Any, x: Tensor) -> Tensor:
 
 def is_candidate(module: nn.Module) -> bool:
     """Whether the module has the attributes of such a layer."""
-    return all(hasattr(module, n) for n in (*_SETTINGS, "cheby_coeffs"))
+    return all(has(module, n) for n in (*_SETTINGS, "cheby_coeffs"))
 
 
 class ChebyKan(Adapter):

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kan_fast import layers, reference
 from kan_fast.activations import known_activation
-from kan_fast.adapters.base import Adapter, are_plain, forward_keeps, tensors_of
+from kan_fast.adapters.base import Adapter, are_plain, forward_keeps, has, tensors_of
 from kan_fast.adapters.self_check import differs
 from kan_fast.adapters.source import fingerprint, side_effects
 from kan_fast.functional import has_kernel, kan_linear
@@ -98,9 +98,7 @@ def _expected(module: Any, x: Tensor) -> Tensor:
 
 def is_candidate(module: nn.Module) -> bool:
     """Whether the module has the attributes of such a layer."""
-    return not isinstance(module, layers.KANLinear) and all(
-        hasattr(module, name) for name in _ATTRIBUTES
-    )
+    return not isinstance(module, layers.KANLinear) and all(has(module, n) for n in _ATTRIBUTES)
 
 
 class EfficientKan(Adapter):
@@ -133,6 +131,9 @@ class EfficientKan(Adapter):
 
     def describe(self, module: Any) -> str:
         return f"{module.in_features} -> {module.out_features}"
+
+    def form(self, module: Any) -> bool:
+        return tensors_of(module, ("spline_scaler",))[0] is None
 
     def prepare(self, module: Any) -> tuple | str:
         knots, weight, base, scaler = tensors_of(module, _TENSORS)

@@ -93,6 +93,10 @@ class FastKan(Adapter):
         out_features, columns = module.spline_linear.weight.shape
         return f"{columns // module.rbf.grid.numel()} -> {out_features}"
 
+    def form(self, module: Any) -> tuple[bool, bool]:
+        inside = module._modules
+        return inside.get("layernorm") is None, inside.get("base_linear") is None
+
     def prepare(self, module: Any) -> tuple | str:
         spline, rbf = tensors_of(module, ("spline_linear", "rbf"))
         if not isinstance(rbf, nn.Module) or has_hooks(rbf) or not is_plain(spline, nn.Linear):

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from kan_fast.activations import known_activation
 from kan_fast.adapters import pykan_grid, pykan_symbols
 from kan_fast.adapters.pykan_activations import LayerActivations, keep
-from kan_fast.adapters.pykan_layer import sets_known_grids, sum_of_edges
+from kan_fast.adapters.pykan_layer import is_finite, sets_known_grids, sum_of_edges
 from kan_fast.adapters.pykan_symbols import is_zero
 from kan_fast.adapters.source import fingerprint
 from kan_fast.torch_internals import in_forward_mode, in_transform
@@ -109,6 +109,8 @@ def run(
     kept = []
     for n, layer in enumerate(module.act_fun):
         reason, activation = _layer_reason(n, layer), activation_of(layer)
+        if reason is None and not is_finite(x, layer):
+            reason = f"numbers that are not finite in layer {n}"
         own = None
         if reason is None:
             y = sum_of_edges(layer, x, activation)

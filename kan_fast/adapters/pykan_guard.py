@@ -72,18 +72,29 @@ class Pykan(Adapter):
         if has_global_hooks():
             return "there are hooks of all modules"
         numerical, symbolic = tensors_of(module, ("act_fun", "symbolic_fun"))
+        if not len(numerical) == len(symbolic) == module.depth:
+            return "its act_fun and symbolic_fun are not as many as its depth says"
         for layer in (*numerical._modules.values(), *symbolic._modules.values()):
             if has_hooks(layer):
                 return f"a {type(layer).__name__} inside has hooks"
+            if "parametrizations" in layer._modules:
+                return f"a {type(layer).__name__} inside is parametrised"
         for layer in numerical._modules.values():
             if (reason := _misfit(layer, tensors_of(layer, _TENSORS))) is not None:
                 return reason
+        for layer in symbolic._modules.values():
+            mask, affine = tensors_of(layer, ("mask", "affine"))
+            sizes = layer.out_dim, layer.in_dim
+            if not are_plain(mask, affine) or mask.shape != sizes or affine.shape != (*sizes, 4):
+                return "a mask or affine of its symbols is not what its sizes say"
         return pykan.own_code_reason(module) or pykan.weight_and_order(module)
 
     def run(self, module: Any, x: Tensor, ready: tuple, own: Callable[[], Tensor]) -> Tensor:
         coef = ready[0]
         if x.dim() != 2 or x.dtype != coef.dtype:
             raise ValueError(f"{x.dim()}-D input of {x.dtype} to a model of {coef.dtype}")
+        if not x.shape[0]:
+            raise ValueError("an input without rows")
         return pykan.run(module, x, own, lambda reason: module.__dict__[FLAG].runs.partly(reason))
 
     def own_code(self, module: Any) -> None:
@@ -124,6 +135,8 @@ class PykanLayer(Adapter):
         coef = ready[0]
         if x.dim() != 2 or x.shape[1] != coef.shape[0] or x.dtype != coef.dtype:
             raise ValueError(f"input {list(x.shape)} of {x.dtype} to a layer of {coef.dtype}")
+        if not pykan_layer.is_finite(x, module):
+            raise ValueError("a number that is not finite")
         return pykan_layer.run(module, x)
 
 
@@ -133,6 +146,8 @@ def _misfit(layer: Any, tensors: list) -> str | None:
     if not are_plain(*tensors):
         return "a weight or its grid is a tensor subclass or no tensor"
     sizes = layer.in_dim, layer.out_dim
-    if any(t.shape[:2] != sizes for t in (coef, *scales)) or len(knots) not in (1, sizes[0]):
+    if any(t.shape[:2] != sizes or t.dtype is not knots.dtype for t in (coef, *scales)):
+        return "its tensors have other shapes than its sizes say, or several dtypes"
+    if len(knots) not in (1, sizes[0]):
         return "its tensors have other shapes than its sizes say"
     return None

@@ -81,6 +81,14 @@ def own_code_reason(module: Any) -> str | None:
     return None if pykan_grid.regular(module.grid) else "coinciding knots"
 
 
+def is_finite(x: Tensor, layer: Any) -> bool:
+    """Whether all numbers of an input and a layer are finite: pykan gives each function a part of
+    a number that is not, or none at all, and kernels those that are not zero."""
+    tensors = (x, layer.coef, layer.scale_base, layer.scale_sp, layer.mask)
+    # sums that overflow are no harm: pykan's code runs then
+    return bool(torch.isfinite(sum(t.detach().sum() for t in tensors)))
+
+
 def run(module: Any, x: Tensor) -> tuple:
     """`y` and what else pykan's forward returns."""
     activation = known_activation(module.base_fun)
