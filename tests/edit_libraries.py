@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import beside
 import edits
-import torch
 from torch import nn
 
 from peers import load_classes, load_efficient_kan  # isort: skip
