@@ -247,9 +247,9 @@ class Drawing:
         whole = "parametrizations" not in o and not n.endswith(("_g", "_v", "_orig"))
         fill = {"o": o, "n": n, "t": f"{o}.{n}", "seed": draw.randrange(1000)}
         kinds = {
-            self.numbers: 8, self.parameters: 5, self.shapes: 2 * whole, self.hooks: 6, self.copies: 5,
-            self.moves: 2, self.parametrised: 3, self.classes: 4, self.modules: 4, self.setting: 5,
-            self.modes: 2,
+            self.numbers: 8, self.parameters: 5, self.shapes: 2 * whole, self.hooks: 6,
+            self.copies: 5, self.moves: 2, self.parametrised: 3, self.classes: 4,
+            self.modules: 4, self.setting: 5, self.modes: 2,
         }  # fmt: skip
         (kind,) = draw.choices(list(kinds), list(kinds.values()))
         return kind(draw, path).format(**fill)
