@@ -227,14 +227,15 @@ def plot(rows: dict[str, dict], path: Path) -> None:
 def main() -> None:
     parser = options.parser(__doc__, seconds=0)
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=200, help="of Adam; LBFGS does half")
+    parser.add_argument("--steps", type=int, default=200, help="of Adam; LBFGS does a tenth")
     parser.add_argument("--only", help="one library")
     parser.add_argument("--plot", type=Path, help="draw the figure here")
     args, info = options.start(parser)
     # libraries measured before, in the same file
     rows = (options.saved(args) or {"rows": {}})["rows"]
     for name, (make, train) in options.selected(cases(), args.only):
-        steps = args.steps if train is by_adam else args.steps // 2
+        # each of LBFGS evaluates the loss up to twenty times
+        steps = args.steps if train is by_adam else args.steps // 10
         rows[name] = {"machine": info, **measure(make, train, args.seeds, steps)}
         print(line(name, rows[name]), flush=True)
         options.save(args, {"perturbation": PERTURBATION, "rows": rows})
