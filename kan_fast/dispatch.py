@@ -192,7 +192,10 @@ def _dispatch_method(
         if not any(is_accelerated(given) for given in (self, *args)):
             return original(self, *args, **kwargs)
         own = functools.partial(original, self)
-        found = own(*args, **kwargs) if run is None else run(self, own, *args, **kwargs)
+        if run is None or not _is_fit(self, adapter):
+            found = own(*args, **kwargs)
+        else:
+            found = run(self, own, *args, **kwargs)
         if isinstance(found, nn.Module) and adapter.is_candidate(found):
             if FLAG not in found.__dict__:
                 judge(found, adapter)
@@ -200,6 +203,16 @@ def _dispatch_method(
 
     setattr(method, FLAG, original)
     setattr(owner, name, method)
+
+
+def _is_fit(module: Any, adapter: Adapter) -> bool:
+    """Whether a layer is recognised, and nothing keeps it from kernels for now."""
+    try:
+        if refusal_of(module, adapter) is not None:
+            return False
+        return not isinstance(adapter.prepare(module), str)
+    except Exception:  # of a layer in pieces
+        return False
 
 
 def is_accelerated(module: Any) -> bool:

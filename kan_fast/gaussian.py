@@ -113,4 +113,8 @@ def gaussian_layer(layer: Any, x: Tensor) -> Tensor:
 
 def _reads(module: nn.Module | None, cls: type[nn.Module]) -> bool:
     """Whether its tensors may be read instead of calling it."""
-    return module is None or is_plain(module, cls)
+    if module is None:
+        return True
+    if not is_plain(module, cls):
+        return False
+    return module.bias is None or module.bias.dtype is getattr(module.weight, "dtype", None)

@@ -98,10 +98,10 @@ class Verdict:
         self._own = Witness(module, adapter.methods, adapter.settings)
         self._form = adapter.form(module)
         try:
-            inside = tuple(adapter.inside(module))
+            inside = tuple((at, Witness(m, *names)) for at, m, *names in adapter.inside(module))
         except AttributeError:  # of a layer in pieces, which was refused for that
             inside = ()
-        self._inside = tuple((path, Witness(m, *names)) for path, m, *names in inside)
+        self._inside = inside
 
     def holds(self, module: nn.Module) -> bool:
         """Whether the module is still the one that was judged."""

@@ -133,12 +133,16 @@ class EfficientKan(Adapter):
         return f"{module.in_features} -> {module.out_features}"
 
     def form(self, module: Any) -> bool:
-        return tensors_of(module, ("spline_scaler",))[0] is None
+        # without looking it up: a parametrised one would be computed
+        return module._parameters.get("spline_scaler", "") is None
 
     def prepare(self, module: Any) -> tuple | str:
         knots, weight, base, scaler = tensors_of(module, _TENSORS)
-        if scaler is not None and not getattr(module, "enable_standalone_scale_spline", True):
+        standalone = getattr(module, "enable_standalone_scale_spline", None)
+        if scaler is not None and standalone is False:
             scaler = None
+        elif scaler is None and standalone:
+            return "its spline_scaler is gone"
         if not are_plain(knots, weight, base, weight if scaler is None else scaler):
             return "a weight or its grid is a tensor subclass or no tensor"
         if knots.requires_grad:

@@ -109,8 +109,9 @@ def run(
     kept = []
     for n, layer in enumerate(module.act_fun):
         reason, activation = _layer_reason(n, layer), activation_of(layer)
-        if reason is None and not is_finite(x, layer):
-            reason = f"numbers that are not finite in layer {n}"
+        if not is_finite(x, layer):
+            # the symbols of all edges have a part of them, and so has what is recorded
+            raise ValueError(f"numbers that are not finite in layer {n}")
         own = None
         if reason is None:
             y = sum_of_edges(layer, x, activation)
