@@ -48,3 +48,21 @@ def quiet_profiler() -> None:
     """Keeps torch's profiler from reporting on itself, a line at each start and stop, unless
     KINETO_LOG_LEVEL says what it should report."""
     os.environ.setdefault("KINETO_LOG_LEVEL", "6")
+
+
+def let_children_be_accelerated(hook: Path, folder: Path, verify: int) -> None:
+    """Has Python import the module in `hook` in every process that this one starts.
+
+    Args:
+        folder: for their counts.
+        verify: how many calls of every layer they compare.
+    """
+    os.environ["KAN_FAST_CHILDREN"] = f"{verify}:{folder}"
+    paths = [str(hook), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+
+
+def of_parent() -> tuple[Path, int]:
+    """The folder and number that the script which started this process has set."""
+    verify, folder = os.environ["KAN_FAST_CHILDREN"].split(":", 1)
+    return Path(folder), int(verify)

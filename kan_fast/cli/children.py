@@ -14,30 +14,26 @@ import tempfile
 from multiprocessing import util
 from pathlib import Path
 
-from kan_fast import zero_code
+from kan_fast import envs, zero_code
 from kan_fast.tally import Tally
 
-#: name of the environment variable: a folder, and how many calls of a layer to verify
-VARIABLE = "KAN_FAST_CHILDREN"
 _HOOK = Path(__file__).parent / "child"
 
 
 def prepare(verify: int) -> Path:
     """Lets the processes that this one starts be accelerated; returns their folder of counts."""
-    folder = tempfile.mkdtemp(prefix="kan_fast_")
-    os.environ[VARIABLE] = f"{verify}:{folder}"
-    paths = [str(_HOOK), *filter(None, [os.environ.get("PYTHONPATH")])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    folder = Path(tempfile.mkdtemp(prefix="kan_fast_"))
+    envs.let_children_be_accelerated(_HOOK, folder, verify)
     # a child by fork() has all of this process, and only has to count from zero
     os.register_at_fork(after_in_child=_forked)
     util.register_after_fork(zero_code, lambda _: _at_the_end())
-    return Path(folder)
+    return folder
 
 
 def begin() -> None:
     """Accelerates this process, a child, and lets it tell what it counted."""
-    verify, _ = os.environ[VARIABLE].split(":", 1)
-    zero_code.install(int(verify))
+    _, verify = envs.of_parent()
+    zero_code.install(verify)
     zero_code.on_first_layer(_mark)
     os.register_at_fork(after_in_child=_forked)
     util.register_after_fork(zero_code, lambda _: _at_the_end())
@@ -56,7 +52,7 @@ def _at_the_end() -> None:
 
 
 def _file(suffix: str) -> Path:
-    return Path(os.environ[VARIABLE].split(":", 1)[1]) / f"{os.getpid()}{suffix}"
+    return envs.of_parent()[0] / f"{os.getpid()}{suffix}"
 
 
 def _mark() -> None:
