@@ -104,17 +104,23 @@ def gaussian_layer(layer: Any, x: Tensor) -> Tensor:
     base = getattr(layer, "base_linear", None)
     activation = "zero" if base is None else known_activation(layer.base_activation)
     if isinstance(activation, str) and x.dim() and x.shape[-1] == in_features:
-        if _reads(norm, nn.LayerNorm) and _reads(base, nn.Linear):
-            if norm is None or norm.normalized_shape == (in_features,):
+        sizes = (in_features,), (out_features, in_features)
+        if _reads(norm, nn.LayerNorm, sizes[0]) and _reads(base, nn.Linear, sizes[1]):
+            if norm is None or norm.normalized_shape == sizes[0]:
                 return gaussian_rbf_layer(x, centers, weight, width, norm, base, activation)
     y = gaussian_rbf_linear(x if norm is None else norm(x), centers, weight, width)
     return y if base is None else y + base(layer.base_activation(x))
 
 
-def _reads(module: nn.Module | None, cls: type[nn.Module]) -> bool:
+def _reads(module: nn.Module | None, cls: type[nn.Module], shape: tuple[int, ...]) -> bool:
     """Whether its tensors may be read instead of calling it."""
     if module is None:
         return True
     if not is_plain(module, cls):
         return False
-    return module.bias is None or module.bias.dtype is getattr(module.weight, "dtype", None)
+    weight, bias = module.weight, module.bias
+    if weight is not None and weight.shape != shape:
+        return False
+    return bias is None or (
+        weight is not None and bias.dtype is weight.dtype and bias.shape == shape[:1]
+    )

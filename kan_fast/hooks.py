@@ -45,7 +45,9 @@ def is_plain(module: nn.Module, cls: type[nn.Module]) -> bool:
     Pruning and the older norms of weights are hooks; reading a parametrised tensor may change it.
     """
     if torch.compiler.is_compiling():  # which cannot trace the rest
-        return type(module) is cls and not has_hooks(module)
+        m = module
+        hooks = m._forward_hooks or m._forward_pre_hooks or m._backward_hooks
+        return type(m) is cls and not (hooks or m._backward_pre_hooks)
     return (
         isinstance(module, cls)
         and _of_class(type(module)) == _FOUND[cls]

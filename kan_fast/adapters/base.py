@@ -99,7 +99,7 @@ class Verdict:
         self._form = adapter.form(module)
         try:
             inside = tuple((at, Witness(m, *names)) for at, m, *names in adapter.inside(module))
-        except AttributeError:  # of a layer in pieces, which was refused for that
+        except Exception:  # of a layer in pieces, which was refused for that
             inside = ()
         self._inside = inside
 

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from kan_fast.activations import known_activation
 from kan_fast.adapters import pykan_grid, pykan_symbols
+from kan_fast.adapters.base import has
 from kan_fast.adapters.pykan_activations import LayerActivations, keep
 from kan_fast.adapters.pykan_layer import is_finite, sets_known_grids, sum_of_edges
 from kan_fast.adapters.pykan_symbols import is_zero
@@ -40,7 +41,7 @@ def is_candidate_class(cls: type[nn.Module]) -> bool:
 
 def is_candidate(module: nn.Module) -> bool:
     """Whether the module has the methods and attributes of a pykan model."""
-    return is_candidate_class(type(module)) and all(hasattr(module, n) for n in _ATTRIBUTES)
+    return is_candidate_class(type(module)) and all(has(module, n) for n in _ATTRIBUTES)
 
 
 def describe(module: Any) -> str:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from kan_fast.activations import known_activation
 from kan_fast.adapters import pykan_grid
+from kan_fast.adapters.base import has
 from kan_fast.adapters.pykan_activations import knots_of
 from kan_fast.adapters.pykan_curves import postspline_and_postacts
 from kan_fast.adapters.source import fingerprint
@@ -36,7 +37,7 @@ def is_candidate_class(cls: type[nn.Module]) -> bool:
 
 def is_candidate(module: nn.Module) -> bool:
     """Whether the module has the methods and attributes of a pykan layer."""
-    return is_candidate_class(type(module)) and all(hasattr(module, n) for n in _ATTRIBUTES)
+    return is_candidate_class(type(module)) and all(has(module, n) for n in _ATTRIBUTES)
 
 
 def describe(module: Any) -> str:
