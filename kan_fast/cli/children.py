@@ -1,6 +1,6 @@
 """Processes that a script under `python -m kan_fast` starts: accelerated like it, and counted.
 
-The environment carries a folder. A child notes there that it has met a KAN layer, and at its end
+A variable names a folder. A child notes there that it has met a KAN layer, and at its end
 what it counted; the script's last lines add that up, and say how many did not come that far.
 """
 
