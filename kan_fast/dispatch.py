@@ -18,6 +18,9 @@ from kan_fast.functional import autocast_enabled, plan_for
 #: the arguments and whether the call is of its forward; set by `zero_code.py`
 watcher: Callable[[Any, tuple, bool], None] | None = None
 
+#: a reason: some copies take inputs of one kind alone, so that the plain code meets each kind first
+_FIRST = "the first input of its kind"
+
 _log = logging.getLogger("kan_fast")
 #: what has been logged
 _said: set[str] = set()
@@ -95,19 +98,18 @@ def _guarded(module: Any, adapter: Adapter, verdict: Any, x: Any, own: Callable[
                 if backend and (x.dim() != 2 or not x.numel()):
                     kind = x.dim(), not x.numel()
                     if kind not in verdict.seen:
-                        reason, backend = "the first input of its kind", ""
+                        reason, backend = _FIRST, ""
                 if backend:
                     y = adapter.run(module, x, ready, own)
                     verdict.runs.by[backend] += 1
                     return y
         except Exception as error:  # what the layer's own code makes of it is its own business
             reason = str(error).split("; ")[0].split(": ", 1)[-1]
-    if reason not in verdict.runs.own:
+    if reason not in verdict.runs.own and reason is not _FIRST:
         _say_once(module, adapter, reason)
     verdict.runs.own[reason] += 1
     y = own()
-    if reason == "the first input of its kind":
-        # some copies take rows of one kind alone, and this one has taken it
+    if reason is _FIRST:
         verdict.seen.add(kind)
     adapter.own_code(module)
     return y
