@@ -15,7 +15,7 @@ from types import ModuleType
 # torch first: the extension must find the OpenMP runtime that torch has already loaded
 import torch
 
-from kan_fast import envs
+from kan_fast import envs, torch_internals
 
 #: of a GPU that the kernels run on: tensor cores with TF32 and bfloat16
 LEAST_CAPABILITY = (8, 0)
@@ -122,7 +122,7 @@ def _all_capable() -> bool:
 
 
 # Dynamo of torch 2.11 stops at `device_count`, as an H100 showed
-@torch.compiler.assume_constant_result
+@torch_internals.constant_when_traced
 def all_capable() -> bool:
     """Whether every CUDA device of the process runs the Triton kernels."""
     return _all_capable()

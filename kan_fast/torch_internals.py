@@ -6,6 +6,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch.autograd import forward_ad
 from torch.autograd.graph import Node
@@ -24,6 +27,16 @@ tracing_state = torch._C._get_tracing_state
 dispatch_modes = torch._C._len_torch_dispatch_stack
 #: the tensor inside the wrapper of a transform that has ended, else the tensor itself
 unwrap_if_dead = torch._C._functorch.unwrap_if_dead
+
+
+def constant_when_traced(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets Dynamo call a function while it traces and keep the result.
+
+    `torch.compiler.assume_constant_result` sets the same mark but imports Dynamo for it, which
+    takes a second of every import of the package, and whatever Dynamo itself imports.
+    """
+    function._dynamo_marked_constant = True
+    return function
 
 
 def is_exporting() -> bool:

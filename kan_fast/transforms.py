@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import operator
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -11,6 +12,11 @@ from torch import Tensor
 from torch.autograd import Function
 
 from kan_fast.torch_internals import in_forward_mode, in_transform, is_wrapped, unwrap_if_dead
+
+
+#: in C, since every step of every layer asks
+_kind = operator.attrgetter("dtype", "shape")
+_is_there = functools.partial(operator.is_not, None)
 
 
 class Contraction(Function):
@@ -52,9 +58,7 @@ def keep(ctx: Any, tensors: tuple, rest: tuple) -> None:
 def kinds_of(tensors: Iterable[Tensor | None]) -> list | None:
     """Dtype and shape of each tensor, to be compared in the backward; None inside of a transform,
     whose wrappers have other shapes."""
-    if in_transform():
-        return None
-    return [None if t is None else (t.dtype, t.shape) for t in tensors]
+    return None if in_transform() else [*map(_kind, filter(_is_there, tensors))]
 
 
 def check_kinds(kinds: list | None, tensors: Iterable[Tensor | None]) -> None:
@@ -68,11 +72,11 @@ def check_kinds(kinds: list | None, tensors: Iterable[Tensor | None]) -> None:
         before, after = next((b, a) for b, a in zip(kinds, now, strict=True) if b != a)
         raise RuntimeError(
             "kan_fast: a tensor of a layer was given another dtype or shape between forward and "
-            f"backward, {_kind(before)} and now {_kind(after)}; run the forward again"
+            f"backward, {_described(before)} and now {_described(after)}; run the forward again"
         )
 
 
-def _kind(kind: tuple) -> str:
+def _described(kind: tuple) -> str:
     return f"{list(kind[1])} of {str(kind[0]).removeprefix('torch.')}"
 
 

@@ -172,10 +172,10 @@ def test_what_is_noted_counts_though_its_process_is_slow(tmp_path: Path, monkeyp
 
 def test_compiling_ends_with_the_process_that_began_it(tmp_path: Path) -> None:
     program = (
-        "import sys, time\n"
+        "import os, time\n"
         "from gpu_suite import collect, warm\n"
         "def compile_line(line, known):\n"
-        "    print('at it', flush=True)\n"
+        "    os.write(1, b'at it\\n')\n"  # in one piece, whatever the other process writes
         "    time.sleep(1000)\n"
         "collect.compile_line = compile_line\n"
         "warm.compile_all(['a', 'b'], {}, 2)\n"
