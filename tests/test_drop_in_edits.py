@@ -152,8 +152,11 @@ class Twin:
         return found
 
 
-def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
-    """What is not the same in the results of two calls."""
+def differences(
+    theirs: dict[str, Any], ours: dict[str, Any], parameters: torch.dtype | None = None
+) -> list[str]:
+    """What is not the same in the results of two calls, within the rounding of their dtype and of
+    the one that an edit left the parameters in."""
     found = []
     names = [*theirs, *(n for n in ours if n not in theirs)]
     for name in ["exception"] if "exception" in names else names:
@@ -163,7 +166,7 @@ def differences(theirs: dict[str, Any], ours: dict[str, Any]) -> list[str]:
                 found.append(f"{name}: {a.dtype} {list(a.shape)}, ours {b.dtype} {list(b.shape)}")
             elif a.numel():
                 size = a.double().abs().nan_to_num(0, 0, 0).max().item()
-                near = ROUNDING.get(a.dtype, 0.0)
+                near = max(ROUNDING.get(a.dtype, 0.0), ROUNDING.get(parameters, 0.0))
                 if name.endswith(".grad"):
                     # a kernel does not multiply a number that is not one by functions that are zero
                     b = b.where(a.isfinite(), a)
@@ -215,7 +218,9 @@ class Run:
             before |= {"edit": ours.get("edit", "")}
             # and may have renamed parameters
             return [f for f in differences(before, ours) if "missing" not in f]
-        found = differences(theirs, ours)
+        found = differences(theirs, ours, self.input_dtype())
+        if "update_grid" in call.between:
+            self.fitted()
         if any(word in call.between for word in UNSEEN):
             # gradients may be those of the new numbers: docs/contract.md, "Edits"
             return [f for f in found if not f.partition(":")[0].endswith(".grad")]

@@ -9,7 +9,7 @@ from judge import compare, compare_contractions, layer_and_gradients
 
 from kan_fast import reference
 from kan_fast.backends import native
-from kan_fast.spec import ACTIVATIONS, MAX_DERIVATIVE
+from kan_fast.spec import ACTIVATIONS, MAX_DERIVATIVE, BasisSpec
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -50,6 +50,40 @@ def test_orders_and_knots(order: int, knots: str, dtype: torch.dtype, isa: str) 
 @pytest.mark.parametrize("activation", list(ACTIVATIONS))
 def test_activations(activation: str, dtype: torch.dtype, isa: str) -> None:
     compare(make_case(77, 3, 10, activation=activation, dtype=dtype))
+
+
+@pytest.mark.parametrize("derivative", [0, 1])
+@pytest.mark.parametrize("rows, copies", [(2, 1), (300, 1), (300, 9)], ids=["few", "narrow", "wide"])
+@pytest.mark.parametrize("order", range(1, 8))
+def test_small_values_keep_their_digits(
+    order: int, rows: int, copies: int, derivative: int, isa: str
+) -> None:
+    """A function that is nearly zero is right relative to itself, as the recurrence has it: Adam
+    divides a gradient by its own size, so that its noise would move a coefficient."""
+    inner = torch.tensor([-1.0, -0.6, -0.2, 0.1, 0.7, 1.0])
+    step = 0.4 * torch.arange(1.0, order + 1)
+    knots = torch.cat([-1 - step.flip(0), inner, 1 + step]).unsqueeze(0)
+    num_basis = knots.shape[1] - 1 - order
+    width = 10 ** (-6 * torch.rand(rows, generator=torch.Generator().manual_seed(order)))
+    at = torch.arange(rows) % (knots.shape[1] - 1)
+    left, right = knots[0, at], knots[0, at + 1]
+    x = torch.where(torch.arange(rows) % 2 == 0, left + width * (right - left) * 0.4,
+                    right - width * (right - left) * 0.4)  # fmt: skip
+    x = x.clamp(knots[0, 0], knots[0, -1].nextafter(torch.tensor(0.0))).unsqueeze(1)
+    weight = torch.eye(num_basis).repeat(copies, 1).unsqueeze(1)
+    basis = BasisSpec(order, "zero")
+    found = native.out(x, None, knots, weight, None, None, basis, derivative)
+    wanted = reference.bspline_basis(x.double(), knots.double(), order, derivative)[:, 0]
+    wanted = wanted.repeat(1, copies)
+    cell = (x >= knots).sum(-1, keepdim=True) - 1
+    number = torch.arange(num_basis)
+    # the derivatives of others are differences of what cancels
+    end = (derivative == 0) | (number == cell) | (number == cell - order)
+    ends = (wanted.abs() > 1e-30) & end.repeat(1, copies)
+    assert ends.sum() > copies * rows / 2
+    off = ((found - wanted) / wanted)[ends].abs().max()
+    assert off <= 5 * (order + 1) * torch.finfo(x.dtype).eps
+    assert (found[wanted == 0] == 0).all()
 
 
 @pytest.mark.parametrize("scaler", [True, False], ids=["scaler", "no-scaler"])

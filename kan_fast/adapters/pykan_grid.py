@@ -114,9 +114,10 @@ def from_parent(
 
 
 def _usable(x: Tensor, layer: Any) -> bool:
-    """Whether samples are there and finite, and `layer` has knots of every input; what pykan makes
-    of others is its own business."""
+    """Whether samples are there and finite, of a dtype that torch solves least squares in, and
+    `layer` has knots of every input; what pykan makes of others is its own business."""
     there = x.dim() == 2 and x.shape[0] > 0 and layer.grid.shape[0] == x.shape[1]
+    there = there and x.dtype in (torch.float32, torch.float64)
     return there and bool(torch.isfinite(x).all())
 
 

@@ -26,9 +26,7 @@ struct ContractInWeight {
   template <int kNumVectors>
   static void weight_tile(const Stage<T>& stage, T* s /* [num_basis + 1, ld] */, int ld,
                           int num_basis, const T* u, int64_t u_stride) {
-    const int64_t capacity = stage.capacity;
     const int* permutation = stage.permutation;
-    const int* place = stage.place;
     const T* values = stage.values;
     for (int b = 0; b < stage.num_buckets; ++b) {
       const Bucket bucket = stage.buckets[b];
@@ -36,12 +34,13 @@ struct ContractInWeight {
       // add an activation in, whose sign follows x
       V sum[kWindow + 1][kNumVectors] = {};
       for (int p = bucket.begin; p < bucket.end; ++p) {
-        const T* row = u + permutation[p] * u_stride;
-        const T* value = values + place[p];
+        const int64_t r = permutation[p];
+        const T* row = u + r * u_stride;
+        const T* value = values + r * kStep<kWindow>;
         V g[kNumVectors];
         for (int n = 0; n < kNumVectors; ++n) g[n] = X::load(row + n * kLanes);
         for (int m = 0; m <= kWindow; ++m)
-          for (int n = 0; n < kNumVectors; ++n) sum[m][n] += value[m * capacity] * g[n];
+          for (int n = 0; n < kNumVectors; ++n) sum[m][n] += value[m] * g[n];
       }
       for (int m = 0; m <= kWindow; ++m)
         for (int n = 0; n < kNumVectors; ++n) {
@@ -81,11 +80,10 @@ struct ContractInWeight {
       const V weight = X::load(base_w + o);
       for (int r = 0; r < kRows; ++r) dot[kWindow][r] += weight * g[r];
     }
-    const int64_t capacity = stage.capacity;
     for (int r = 0; r < kRows; ++r) {
-      const T* value = stage.values_in + stage.place[p + r];
+      const T* value = stage.values_in + int64_t(stage.permutation[p + r]) * kStep<kWindow>;
       V z = value[0] * dot[0][r];
-      for (int m = 1; m <= kWindow; ++m) z += value[m * capacity] * dot[m][r];
+      for (int m = 1; m <= kWindow; ++m) z += value[m] * dot[m][r];
       X::store(z_lanes + int64_t(p + r) * kLanes, z);
     }
   }
@@ -152,8 +150,8 @@ struct ContractInWeight {
       stage.capacity = size.capacity;
       stage.permutation = bump.template take<int>(size.capacity);
       stage.buckets = bump.template take<Bucket>(layer.table.num_cells + 1);
-      T* values = bump.template take<T>(int64_t(kWindow + 1) * size.capacity);
-      T* values_in = bump.template take<T>(int64_t(kWindow + 1) * size.capacity);
+      T* values = bump.template take<T>(int64_t(kStep<kWindow>) * size.capacity);
+      T* values_in = bump.template take<T>(int64_t(kStep<kWindow>) * size.capacity);
       stage.values = need_weight ? values : nullptr;
       stage.values_in = need_in ? values_in : nullptr;
       if (pass == 0) {

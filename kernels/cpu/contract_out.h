@@ -7,6 +7,8 @@
 // adding inputs.
 #pragma once
 
+#include <numeric>
+
 #include "block.h"
 
 KAN_NAMESPACE_BEGIN
@@ -38,12 +40,12 @@ struct ContractOut {
   template <int kNumVectors, bool kFirst>
   static void tile(const Stage<T>& stage, const T* w /* [num_basis + 1, ld] */, int ld,
                    int num_basis, T* sums /* [rows, kNumVectors * kLanes] */) {
+    // of which both the values of a row and its sums are a multiple
+    constexpr int kUnit = std::gcd(kStep<kWindow>, kNumVectors * kLanes);
     V base[kNumVectors];
     for (int n = 0; n < kNumVectors; ++n) base[n] = X::load(w + num_basis * ld + n * kLanes);
     // local copies: stores to `sums` might change the stage, as far as the compiler knows
-    const int64_t capacity = stage.capacity;
     const int* permutation = stage.permutation;
-    const int* place = stage.place;
     const T* values = stage.values;
     const int num_buckets = stage.num_buckets;
     for (int b = 0; b < num_buckets; ++b) {
@@ -53,13 +55,15 @@ struct ContractOut {
         for (int n = 0; n < kNumVectors; ++n)
           weight[m][n] = X::load(w + (bucket.start + m) * ld + n * kLanes);
       for (int p = bucket.begin; p < bucket.end; ++p) {
-        T* row = sums + int64_t(permutation[p]) * (kNumVectors * kLanes);
-        const T* value = values + place[p];
+        int64_t at = int64_t(permutation[p]) * kUnit;
+        opaque(at);
+        T* row = sums + at * (kNumVectors * kLanes / kUnit);
+        const T* value = values + at * (kStep<kWindow> / kUnit);
         V sum[kNumVectors];
         for (int n = 0; n < kNumVectors; ++n)
-          sum[n] = value[kWindow * capacity] * base[n] + (kFirst ? V{} : X::load(row + n * kLanes));
+          sum[n] = value[kWindow] * base[n] + (kFirst ? V{} : X::load(row + n * kLanes));
         for (int m = 0; m < kWindow; ++m)
-          for (int n = 0; n < kNumVectors; ++n) sum[n] += value[m * capacity] * weight[m][n];
+          for (int n = 0; n < kNumVectors; ++n) sum[n] += value[m] * weight[m][n];
         for (int n = 0; n < kNumVectors; ++n) X::store(row + n * kLanes, sum[n]);
       }
     }
@@ -136,10 +140,10 @@ struct ContractOut {
       for (int il = 0; il < size.in_block; ++il) {
         int* permutation = bump.template take<int>(size.capacity);
         Bucket* buckets = bump.template take<Bucket>(layer.table.num_cells + 1);
-        T* values = bump.template take<T>(int64_t(kWindow + 1) * size.capacity);
+        T* values = bump.template take<T>(int64_t(kStep<kWindow>) * size.capacity);
         if (pass == 1)
           memory.stages[il] =
-              Stage<T>{0, size.capacity, 0, false, permutation, nullptr, buckets, values, nullptr};
+              Stage<T>{0, size.capacity, 0, false, permutation, buckets, values, nullptr};
       }
       if (pass == 0) {
         base = static_cast<char*>(thread_scratch(bump.used()));

@@ -39,25 +39,28 @@ struct FewRows {
       for (int m = 0; m < kWindow; ++m) block.value[m][il] = x - x;
       return;
     }
-    const T s = (x - table.left(feature)[cell]) * table.inv_width(feature)[cell];
-    const T* coef = table.coef(feature, derivative) + cell;
-    for (int m = 0; m < kWindow; ++m) {
-      const T* row = coef + m * kWindow * table.cell_stride;
-      T sum = row[degree * table.cell_stride];
-      for (int p = degree - 1; p >= 0; --p) sum = sum * s + row[p * table.cell_stride];
-      block.value[m][il] = sum;
-    }
+    const T inv_width = table.inv_width(feature)[cell];
+    const T* from = table.coef(feature, derivative) + cell;
+    T value[kWindow];
+    with_degree<kWindow - 1>(degree, [&](auto of) KAN_INLINE_LAMBDA {
+      window_values<kWindow, of(), false>(
+          (x - table.left(feature)[cell]) * inv_width, (table.right(feature)[cell] - x) * inv_width,
+          [&](int m, int p)
+              KAN_INLINE_LAMBDA { return from[(m * kWindow + p) * table.cell_stride]; },
+          value);
+    });
+    for (int m = 0; m < kWindow; ++m) block.value[m][il] = value[m];
   }
 
   // One input a lane, where all inputs share their knots.
   template <int kTables>
   static void basis_of_lanes(const TableView<T>& table, int derivative, int num_inputs,
                              Block& block) {
-    const T inv_step = inverse_step(table, 0);
+    const LaneGrid<T, kBytes, kWindow, kTables> grid(table, 0);
     for (int il = 0; il < num_inputs; il += kLanes) {
-      const LaneBasis<T, kBytes, kWindow, kTables> basis(table, 0, inv_step, X::load(block.x + il));
+      const LaneBasis<T, kBytes, kWindow, kTables> basis(grid, X::load(block.x + il));
       V value[kWindow];
-      basis.values(table, 0, derivative, value);
+      basis.values(derivative, value);
       for (int m = 0; m < kWindow; ++m) X::store(block.value[m] + il, value[m]);
       if constexpr (sizeof(T) == sizeof(int))
         std::memcpy(block.start + il, &basis.start, sizeof(basis.start));

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "cell_basis.h"
 #include "gram.h"
 #include "kan_fast/basis/bspline.h"
 #include "simd.h"
@@ -25,29 +26,31 @@ struct GramRows {
     const TableView<T>* table;
     int derivative;
     int start;
-    double left, inv_width;
-    double coef[kWindow][kWindow];  // [power, function]
+    double left, right, inv_width;
+    double coef[kWindow][kWindow];  // [function, power]
 
     void enter(int64_t feature, int cell) {
       start = window_start(std::max(cell, 0), table->order, table->num_basis);
-      left = inv_width = 0;
+      left = right = inv_width = 0;
       std::fill(&coef[0][0], &coef[0][0] + kWindow * kWindow, 0.0);
       if (cell < 0 || cell >= table->num_cells || derivative > table->order) return;
       start = window_start(cell, table->order, table->num_basis);
       left = table->left(feature)[cell];
+      right = table->right(feature)[cell];
       inv_width = table->inv_width(feature)[cell];
       const T* from = table->coef(feature, derivative) + cell;
       for (int m = 0; m < kWindow; ++m)
         for (int p = 0; p + derivative < kWindow; ++p)
-          coef[p][m] = from[(m * kWindow + p) * table->cell_stride];
+          coef[m][p] = from[(m * kWindow + p) * table->cell_stride];
     }
 
     KAN_INLINE void values(V x, V* value) const {
-      const V s = (x - left) * inv_width;
-      const int degree = std::max(kWindow - 1 - derivative, 0);
-      for (int m = 0; m < kWindow; ++m) value[m] = X::set(coef[degree][m]);
-      for (int p = degree - 1; p >= 0; --p)
-        for (int m = 0; m < kWindow; ++m) value[m] = value[m] * s + coef[p][m];
+      with_degree<kWindow - 1>(
+          std::max(kWindow - 1 - derivative, 0), [&](auto degree) KAN_INLINE_LAMBDA {
+            window_values<kWindow, degree(), false>(
+                (x - left) * inv_width, (right - x) * inv_width,
+                [&](int m, int p) KAN_INLINE_LAMBDA { return coef[m][p]; }, value);
+          });
     }
   };
 
@@ -55,8 +58,8 @@ struct GramRows {
   const int64_t input;
   const int64_t feature_a = args.a.feature(input), feature_b = args.b.feature(input);
   const bool one_grid = args.a.by_cell == args.b.by_cell && args.derivative_a == args.derivative_b;
-  Cell a{&args.a, args.derivative_a, 0, 0, 0, {}};
-  Cell b{&args.b, args.derivative_b, 0, 0, 0, {}};
+  Cell a{&args.a, args.derivative_a, 0, 0, 0, 0, {}};
+  Cell b{&args.b, args.derivative_b, 0, 0, 0, 0, {}};
   const int64_t columns = args.b.num_basis + 1;
   double* const gram =
       args.gram == nullptr ? nullptr : args.gram + input * (args.a.num_basis + 1) * columns;

@@ -3,6 +3,7 @@
 // For grids whose cells fit two vectors; nothing is sorted and nothing branches.
 #pragma once
 
+#include "cell_basis.h"
 #include "kan_fast/args.h"
 #include "lookup.h"
 
@@ -20,78 +21,107 @@ inline bool has_lane_basis(const TableView<T>& table) {
   return table.num_cells <= 2 * lookup_lanes<T, kBytes>() && table.order >= 1 && table.order <= 3;
 }
 
+// What every vector of rows reads of one row of knots.
+template <class T, int kBytes, int kWindow, int kTables>
+struct LaneGrid {
+  static constexpr int kNumbers = kTables * lookup_lanes<T, kBytes>();
+  // known here, so that a table is at a constant distance from the first
+  static constexpr int kStride = kNumbers > kCellUnit ? kNumbers : kCellUnit;
+  const T* knots;
+  const T* left;
+  T first, last;              // knots
+  T inner_first, inner_last;  // of the cells that have all their functions
+  T inv_step;                 // of equal cells
+  int last_cell, last_start;
+  bool uniform;
+
+  KAN_INLINE LaneGrid(const TableView<T>& table, int64_t feature)
+      : knots(table.knots + feature * table.num_knots),
+        left(table.left(feature)),
+        first(knots[0]),
+        last(knots[table.num_cells]),
+        inner_first(knots[kWindow - 1]),
+        inner_last(knots[table.num_basis]),
+        inv_step(T(table.num_cells) / (last - first)),
+        last_cell(table.num_cells - 1),
+        last_start(table.num_basis - kWindow),
+        uniform(table.uniform) {}
+
+  const T* right() const { return left + kStride; }
+  const T* inv_width() const { return left + 2 * kStride; }
+  const T* coef(int derivative) const {
+    return left + (3 + derivative * kWindow * kWindow) * kStride;
+  }
+};
+
 // Where a vector of rows lies, and with it everything that does not depend on the derivative.
 template <class T, int kBytes, int kWindow, int kTables>
 struct LaneBasis {
   using X = Vec<T, kBytes>;
   using V = typename X::V;
   using I = typename X::I;
+  using Grid = LaneGrid<T, kBytes, kWindow, kTables>;
+  using Table = Lookup<T, kBytes, kTables>;
 
-  I cell;   // a cell, of any number where `inside` is false
+  I cell;   // of lanes outside the grid, one in the middle
   I start;  // first active function
-  I inside;
-  V s;     // place in the cell, 0..1
-  V zero;  // zero, or NaN where x is not finite
+  V u, w;   // distances from the ends of the cell in units of its width
+  V x;
+  bool interior;  // whether every lane is in a cell that has all its functions
+  const Grid& grid;
 
-  KAN_INLINE LaneBasis(const TableView<T>& table, int64_t feature, T inv_step, V x) {
-    const T* knots = table.knots + feature * table.num_knots;
-    const int last = table.num_cells - 1;
-    zero = x - x;
-    inside = (x >= knots[0]) & (x < knots[table.num_knots - 1]);
-    // lanes outside take the first knot along, so that every index is one of the table
-    x = inside ? x : X::set(knots[0]);
-    const Lookup<T, kBytes, kTables> left(table.left(feature));
-    if (table.uniform) {
+  KAN_INLINE LaneBasis(const Grid& grid, V x) : x(x), grid(grid) {
+    // a branch that goes one way as a rule, and saves clamps, masks and the lookups of zeros
+    interior = X::all((x >= grid.inner_first) & (x < grid.inner_last));
+    if (!interior) x = inside() ? x : X::set(grid.inner_first);
+    const Table left(grid.left), right(grid.right());
+    if (grid.uniform) {
       // a guess that is off by one cell at most, put right on the stored knots
-      cell = __builtin_convertvector((x - knots[0]) * inv_step, I);
-      cell = cell > last ? I{} + last : cell;
+      cell = __builtin_convertvector((x - grid.first) * grid.inv_step, I);
+      if (!interior) cell = cell > grid.last_cell ? I{} + grid.last_cell : cell;
       cell += x < left[cell];
-      cell -= x >= Lookup<T, kBytes, kTables>(table.right(feature))[cell];
+      cell -= x >= right[cell];
     } else {
       cell = I{} - 1;
-      for (int j = 0; j <= last; ++j) cell -= x >= knots[j];
+      for (int j = 0; j <= grid.last_cell; ++j) cell -= x >= grid.knots[j];
     }
-    s = (x - left[cell]) * Lookup<T, kBytes, kTables>(table.inv_width(feature))[cell];
-    const int last_start = table.num_basis - kWindow;
+    const V inv_width = Table(grid.inv_width())[cell];
+    u = (x - left[cell]) * inv_width;
+    w = (right[cell] - x) * inv_width;
     start = cell - (kWindow - 1);
+    if (interior) return;
     start = start < 0 ? I{} : start;
-    start = start > last_start ? I{} + last_start : start;
+    start = start > grid.last_start ? I{} + grid.last_start : start;
+  }
+
+  KAN_INLINE I inside() const { return (x >= grid.first) & (x < grid.last); }
+  // zero, or NaN where x is not finite
+  KAN_INLINE V zero() const { return x - x; }
+  // the cell, or one more than the last where there is none
+  KAN_INLINE I cell_or_outside() const {
+    return interior ? cell : (inside() ? cell : I{} + (grid.last_cell + 1));
   }
 
   // The d-th derivative of the active functions.
-  KAN_INLINE void values(const TableView<T>& table, int64_t feature, int derivative,
-                         V* value) const {
-    const int degree = kWindow - 1 - derivative;
-    const T* coef = degree < 0 ? nullptr : table.coef(feature, derivative);
-    if (degree == 3)
-      polynomials<3>(coef, table.cell_stride, value);
-    else if (degree == 2)
-      polynomials<2>(coef, table.cell_stride, value);
-    else if (degree == 1)
-      polynomials<1>(coef, table.cell_stride, value);
-    else if (degree == 0)
-      polynomials<0>(coef, table.cell_stride, value);
-    else
-      for (int m = 0; m < kWindow; ++m) value[m] = zero;
-  }
-
- private:
-  template <int kDegree>
-  KAN_INLINE void polynomials(const T* coef, int64_t stride, V* value) const {
-    for (int m = 0; m < kWindow; ++m) {
-      const T* row = coef + m * kWindow * stride;
-      V sum = Lookup<T, kBytes, kTables>(row + kDegree * stride)[cell];
-      for (int p = kDegree - 1; p >= 0; --p)
-        sum = sum * s + Lookup<T, kBytes, kTables>(row + p * stride)[cell];
-      value[m] = inside ? sum : zero;
+  KAN_INLINE void values(int derivative, V* value) const {
+    const T* from = grid.coef(derivative);
+    const auto coef = [&](int m, int power) KAN_INLINE_LAMBDA {
+      return Table(from + (m * kWindow + power) * Grid::kStride)[cell];
+    };
+    if (derivative >= kWindow) {
+      for (int m = 0; m < kWindow; ++m) value[m] = zero();
+      return;
     }
+    with_degree<kWindow - 1>(kWindow - 1 - derivative, [&](auto degree) KAN_INLINE_LAMBDA {
+      if (interior) {
+        window_values<kWindow, degree(), true>(u, w, coef, value);
+        return;
+      }
+      window_values<kWindow, degree(), false>(u, w, coef, value);
+      const I there = inside();
+      for (int m = 0; m < kWindow; ++m) value[m] = there ? value[m] : zero();
+    });
   }
 };
-
-template <class T>
-inline T inverse_step(const TableView<T>& table, int64_t feature) {
-  const T* knots = table.knots + feature * table.num_knots;
-  return T(table.num_cells) / (knots[table.num_cells] - knots[0]);
-}
 
 KAN_NAMESPACE_END

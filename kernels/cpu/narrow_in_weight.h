@@ -73,26 +73,22 @@ struct NarrowInWeight {
                             int64_t input, int num_rows, bool need_in, bool need_weight) {
     const LayerArgs<T>& layer = args.layer;
     const TableView<T>& table = layer.table;
-    const Activation kind = static_cast<Activation>(layer.activation);
     const int64_t feature = table.feature(input);
-    const T inv_step = inverse_step(table, feature);
+    const LaneGrid<T, kBytes, kWindow, kTables> grid(table, feature);
     const int num_outputs = static_cast<int>(layer.out_features);
     const int capacity = memory.capacity;
     const T* spline = memory.w.spline + int64_t(il) * num_outputs * memory.w.table;
     const T* base = memory.w.base + int64_t(il) * num_outputs;
     T* base_feature = memory.features + int64_t(table.num_basis) * capacity;
     const T* x = memory.x + int64_t(il) * capacity;
-    // in a loop of their own: the divisions of many vectors overlap
-    for (int r = 0; r < num_rows; r += kLanes) {
-      const VectorActivation<T, kBytes> activation(kind, X::load(x + r));
-      if (need_in) X::store(memory.slope + r, activation.derivative(args.derivative_in));
-      if (need_weight) X::store(base_feature + r, activation.derivative(args.derivative_weight));
-    }
+    activations<T, kBytes>(static_cast<Activation>(layer.activation), x, num_rows,
+                           args.derivative_weight, need_weight ? base_feature : nullptr,
+                           args.derivative_in, need_in ? memory.slope : nullptr);
     V poison = {};
     for (int r = 0; r < num_rows; r += kLanes) {
       const V at = X::load(x + r);
-      const LaneBasis<T, kBytes, kWindow, kTables> basis(table, feature, inv_step, at);
-      poison += basis.zero;
+      const LaneBasis<T, kBytes, kWindow, kTables> basis(grid, at);
+      poison += basis.zero();
       V value[kWindow + 1];
       if (need_in) {
         // sum over outputs first: the values of the basis are common to them
@@ -103,13 +99,13 @@ struct NarrowInWeight {
           for (int m = 0; m < kWindow; ++m) slope[m] += g * weight[basis.start + m];
           slope[kWindow] += g * base[o];
         }
-        basis.values(table, feature, args.derivative_in, value);
+        basis.values(args.derivative_in, value);
         V z = slope[kWindow] * X::load(memory.slope + r);
         for (int m = 0; m < kWindow; ++m) z += slope[m] * value[m];
         X::store(memory.z + int64_t(il) * capacity + r, z);
       }
       if (need_weight) {
-        basis.values(table, feature, args.derivative_weight, value);
+        basis.values(args.derivative_weight, value);
         value[kWindow] = X::load(base_feature + r);
         if (layer.v != nullptr) {
           const V factor = X::load(memory.v + int64_t(il) * capacity + r);

@@ -23,14 +23,13 @@ struct NarrowOut {
     const LayerArgs<T>& layer = args.layer;
     const TableView<T>& table = layer.table;
     const int num_outputs = static_cast<int>(layer.out_features);
-    T inv_step = inverse_step(table, 0);
+    LaneGrid<T, kBytes, kWindow, kTables> grid(table, 0);
     for (int il = 0; il < num_inputs; ++il) {
       const int64_t feature = table.feature(in_begin + il);
-      if (feature != 0) inv_step = inverse_step(table, feature);
-      const V at = X::load(x + il * stride);
-      const LaneBasis<T, kBytes, kWindow, kTables> basis(table, feature, inv_step, at);
+      if (feature != 0) grid = LaneGrid<T, kBytes, kWindow, kTables>(table, feature);
+      const LaneBasis<T, kBytes, kWindow, kTables> basis(grid, X::load(x + il * stride));
       V value[kWindow + 1];
-      basis.values(table, feature, args.derivative, value);
+      basis.values(args.derivative, value);
       value[kWindow] = X::load(base_value + il * stride);
       if (v != nullptr) {
         const V factor = X::load(v + il * stride);
@@ -51,7 +50,6 @@ struct NarrowOut {
     const OutArgs<T>& args = *task.args;
     const LayerArgs<T>& layer = args.layer;
     const int num_outputs = static_cast<int>(layer.out_features);
-    const Activation kind = static_cast<Activation>(layer.activation);
     const int table = kWeightTables * kLanes;
     const int in_block = static_cast<int>(min64(layer.in_features, kMostInputs));
     const int64_t capacity =
@@ -82,10 +80,8 @@ struct NarrowOut {
         if (layer.v != nullptr)
           gather_inputs(layer.v, layer.v_row_stride, layer.v_col_stride, rb, num_rows, in,
                         num_inputs, static_cast<int>(capacity), v);
-        // in a loop of their own: the divisions of many vectors overlap
-        for (int64_t n = 0; n < num_inputs * capacity; n += kLanes)
-          X::store(base_value + n,
-                   VectorActivation<T, kBytes>(kind, X::load(x + n)).derivative(args.derivative));
+        activations<T, kBytes>(static_cast<Activation>(layer.activation), x, num_inputs * capacity,
+                               args.derivative, base_value, 0, nullptr);
         for (int r = 0; r < num_rows; r += kLanes) {
           std::memset(sums, 0, sizeof(T) * num_outputs * kLanes);
           vector_of_rows(args, in, num_inputs, w, x + r, base_value + r,

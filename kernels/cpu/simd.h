@@ -9,7 +9,7 @@
 #include "kan_fast/activation.h"
 #include "kan_fast/platform.h"
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -23,6 +23,10 @@ constexpr int kWidest = 32;
 constexpr int kWidest = 16;
 #endif
 
+// Hides where a number comes from: GCC would compute multiples of it one by one, where an address
+// may scale it.
+KAN_INLINE void opaque(int64_t& number) { asm("" : "+r"(number)); }
+
 template <class T, int kBytes>
 struct Vec {
   static constexpr int kLanes = kBytes / sizeof(T);
@@ -35,6 +39,21 @@ struct Vec {
   static KAN_INLINE V load(const T* p) { return *reinterpret_cast<const U*>(p); }
   static KAN_INLINE void store(T* p, V v) { *reinterpret_cast<U*>(p) = v; }
   static inline V set(T s) { return V{} + s; }
+  // whether a comparison holds in all lanes
+  static KAN_INLINE bool all(I v) {
+#if defined(__AVX512F__)
+    if constexpr (kBytes == 64)
+      return _mm512_test_epi32_mask(reinterpret_cast<__m512i>(v), reinterpret_cast<__m512i>(v)) ==
+             0xffff;
+#endif
+#if defined(__AVX2__)
+    if constexpr (kBytes == 32) return _mm256_movemask_epi8(reinterpret_cast<__m256i>(v)) == -1;
+#endif
+    int64_t part[kBytes / 8], both = -1;
+    std::memcpy(part, &v, sizeof(v));
+    for (const int64_t bits : part) both &= bits;
+    return both == -1;
+  }
   // lanes without the bit `half` hold sums of two lanes of a, the others of two lanes of b
   static KAN_INLINE V fold(V a, V b, int half) {
 #if defined(__clang__)
@@ -80,6 +99,26 @@ inline typename Vec<T, kBytes>::V lane_sums(const T* square /* [kLanes, kLanes] 
   return v[0];
 }
 
+// Of every four lanes of a and of b together the lanes n0 to n3, those of b being 4 to 7.
+template <class T, int kBytes>
+KAN_INLINE typename Vec<T, kBytes>::V shuffle_squares(typename Vec<T, kBytes>::V a,
+                                                      typename Vec<T, kBytes>::V b, int n0, int n1,
+                                                      int n2, int n3) {
+  using X = Vec<T, kBytes>;
+  const int from[4] = {n0, n1, n2, n3};
+#if defined(__clang__)
+  typename X::V result;
+  for (int l = 0; l < X::kLanes; ++l)
+    result[l] = from[l % 4] < 4 ? a[l / 4 * 4 + from[l % 4]] : b[l / 4 * 4 + from[l % 4] - 4];
+  return result;
+#else
+  typename X::I lane;
+  for (int l = 0; l < X::kLanes; ++l)
+    lane[l] = l / 4 * 4 + (from[l % 4] < 4 ? from[l % 4] : from[l % 4] - 4 + X::kLanes);
+  return __builtin_shuffle(a, b, lane);
+#endif
+}
+
 // Four numbers, and 4 x 4 transposed in registers: storing number by number would cost more than
 // the arithmetic on them.
 template <class T>
@@ -112,6 +151,21 @@ struct Quad {
 #undef KAN_SHUFFLE
   }
 };
+
+// Four vectors, and the 4 x 4 squares of their lanes transposed: element n of lanes 4q to 4q + 3 of
+// row[m] becomes element m of lanes 4q to 4q + 3 of row[n].
+template <class T, int kBytes>
+KAN_INLINE void transpose_squares(typename Vec<T, kBytes>::V* row) {
+  using V = typename Vec<T, kBytes>::V;
+  const V ab_low = shuffle_squares<T, kBytes>(row[0], row[1], 0, 4, 1, 5);
+  const V ab_high = shuffle_squares<T, kBytes>(row[0], row[1], 2, 6, 3, 7);
+  const V cd_low = shuffle_squares<T, kBytes>(row[2], row[3], 0, 4, 1, 5);
+  const V cd_high = shuffle_squares<T, kBytes>(row[2], row[3], 2, 6, 3, 7);
+  row[0] = shuffle_squares<T, kBytes>(ab_low, cd_low, 0, 1, 4, 5);
+  row[1] = shuffle_squares<T, kBytes>(ab_low, cd_low, 2, 3, 6, 7);
+  row[2] = shuffle_squares<T, kBytes>(ab_high, cd_high, 0, 1, 4, 5);
+  row[3] = shuffle_squares<T, kBytes>(ab_high, cd_high, 2, 3, 6, 7);
+}
 
 // dst[c, r] = src[r, c] for any rows and columns.
 template <class T>
@@ -264,5 +318,31 @@ struct VectorActivation {
     return silu_derivative(x, sigmoid, n);
   }
 };
+
+// Two derivatives of the activation at `count` numbers, rounded up to whole vectors; either may be
+// null. In a loop of their own the divisions of many vectors overlap, and the constants of the
+// usual case stay in registers.
+template <class T, int kBytes>
+inline void activations(Activation kind, const T* x, int64_t count, int derivative_a, T* a,
+                        int derivative_b, T* b) {
+  using X = Vec<T, kBytes>;
+  const auto each = [&](Activation of, int first, int second, T* to_first, T* to_second)
+                        KAN_INLINE_LAMBDA {
+                          for (int64_t n = 0; n < count; n += X::kLanes) {
+                            const VectorActivation<T, kBytes> activation(of, X::load(x + n));
+                            if (to_first != nullptr)
+                              X::store(to_first + n, activation.derivative(first));
+                            if (to_second != nullptr)
+                              X::store(to_second + n, activation.derivative(second));
+                          }
+                        };
+  if (kind == Activation::kSilu && b == nullptr && derivative_a == 0)
+    each(Activation::kSilu, 0, 0, a, nullptr);
+  else if (kind == Activation::kSilu && a != nullptr && b != nullptr && derivative_a == 0 &&
+           derivative_b == 1)
+    each(Activation::kSilu, 0, 1, a, b);
+  else
+    each(kind, derivative_a, derivative_b, a, b);
+}
 
 KAN_NAMESPACE_END

@@ -5,6 +5,7 @@
 // registers.
 #pragma once
 
+#include "cell_basis.h"
 #include "kan_fast/args.h"
 #include "kan_fast/basis/bspline.h"
 #include "lanes.h"
@@ -20,16 +21,12 @@ struct Bucket {
 constexpr int kMostRows = 1024;
 inline int stage_capacity(int num_rows) { return (num_rows + 15) / 16 * 16 + 64; }
 
-// The places 0, 1, 2, ...
-struct Identity {
-  int place[kMostRows + 80];
-  constexpr Identity() : place() {
-    for (int n = 0; n < kMostRows + 80; ++n) place[n] = n;
-  }
-};
-inline constexpr Identity kIdentity;
+// Numbers between the values of two rows: order + 2, and what whole quads add.
+template <int kWindow>
+constexpr int kStep = (kWindow + 4) / 4 * 4;
 
-// One input of a row block. Values are [order + 2, capacity]: the active functions, then the base.
+// One input of a row block. The values of a row are neighbours, [capacity, kStep]: the active
+// functions, then the base.
 template <class T>
 struct Stage {
   int num_rows;
@@ -37,11 +34,37 @@ struct Stage {
   int num_buckets;
   bool poisoned;     // a row is NaN or infinite
   int* permutation;  // [capacity] row of each place in the sorted order
-  const int* place;  // [capacity] where the values of a place are: itself, or its row
   Bucket* buckets;   // [num_cells + 1]
-  T* values;         // [order + 2, capacity], times v
-  T* values_in;      // [order + 2, capacity], for the contraction over outputs; may be null
+  T* values;         // times v
+  T* values_in;      // for the contraction over outputs; may be null
 };
+
+// A vector of values of kWindow + 1 functions to where row_of says for each lane.
+template <class T, int kBytes, int kWindow, class RowOf>
+KAN_INLINE void store_rows(const typename Vec<T, kBytes>::V* value, const RowOf& row_of) {
+  using X = Vec<T, kBytes>;
+  using V = typename X::V;
+#pragma GCC unroll 4
+  for (int from = 0; from <= kWindow; from += 4) {
+    V quad[4];
+    for (int m = 0; m < 4; ++m) quad[m] = from + m <= kWindow ? value[from + m] : V{};
+    if constexpr (X::kLanes >= 4) {
+      using Y = typename Quad<T>::X;
+      transpose_squares<T, kBytes>(quad);
+#pragma GCC unroll 4
+      for (int l = 0; l < X::kLanes; l += 4)
+#pragma GCC unroll 4
+        for (int n = 0; n < 4; ++n) {
+          typename Y::V row;
+          std::memcpy(&row, reinterpret_cast<const T*>(&quad[n]) + l, sizeof(row));
+          Y::store(row_of(l + n) + from, row);
+        }
+    } else {
+      for (int l = 0; l < X::kLanes; ++l)
+        for (int m = 0; m < 4; ++m) row_of(l)[from + m] = quad[m][l];
+    }
+  }
+}
 
 // Cells of all rows of one input; num_cells stands for "outside". Rows from num_rows up to the next
 // multiple of 16 get -1.
@@ -90,51 +113,64 @@ inline CellRange locate_rows(const TableView<T>& table, int64_t feature, const T
   return {first, last, X::sum(poison) != T(0)};
 }
 
-// Values of the d-th derivative of the active functions and the base, in sorted order, times v.
+// Values of the d-th derivative of the active functions and the base, times v, bucket by bucket.
 template <class T, int kBytes, int kWindow>
 inline void stage_values(const LayerArgs<T>& layer, int64_t feature, const Stage<T>& stage,
                          const int* bucket_cell, const T* x_sorted, const T* v_sorted,
-                         int derivative, T* values) {
+                         int derivative, T* base, T* values) {
   using X = Vec<T, kBytes>;
   using V = typename X::V;
   const TableView<T>& table = layer.table;
-  const int order = kWindow - 1;
-  const int capacity = stage.capacity;
+  constexpr int order = kWindow - 1;
+  activations<T, kBytes>(static_cast<Activation>(layer.activation), x_sorted, stage.num_rows,
+                         derivative, base, 0, nullptr);
   for (int n = 0; n < stage.num_buckets; ++n) {
     const Bucket& bucket = stage.buckets[n];
     const int c = bucket_cell[n];
+    const auto rows = [&](const auto& functions) KAN_INLINE_LAMBDA {
+      // a tail vector runs into the next bucket, which then overwrites it
+      for (int p = bucket.begin; p < bucket.end; p += X::kLanes) {
+        V value[kWindow + 1];
+        functions(X::load(x_sorted + p), value);
+        value[kWindow] = X::load(base + p);
+        if (v_sorted != nullptr) {
+          const V v = X::load(v_sorted + p);
+          for (int m = 0; m <= kWindow; ++m) value[m] *= v;
+        }
+        const int* row = stage.permutation + p;
+        store_rows<T, kBytes, kWindow>(value, [&](int l) KAN_INLINE_LAMBDA {
+          return values + int64_t(row[l]) * kStep<kWindow>;
+        });
+      }
+    };
     if (c == table.num_cells || derivative > order) {
       // zero, or NaN where x is not finite
-      for (int p = bucket.begin; p < bucket.end; p += X::kLanes) {
-        const V x = X::load(x_sorted + p);
-        for (int m = 0; m < kWindow; ++m) X::store(values + m * capacity + p, x - x);
-      }
+      rows([](V x, V* value) {
+        for (int m = 0; m < kWindow; ++m) value[m] = x - x;
+      });
       continue;
     }
     const T* from = table.coef(feature, derivative) + c;
-    T coef[kWindow * kWindow + 1];
-    for (int n = 0; n < kWindow * kWindow; ++n) coef[n] = from[n * table.cell_stride];
-    const T origin = table.left(feature)[c];
+    T coef[kWindow * kWindow];
+    for (int m = 0; m < kWindow * kWindow; ++m) coef[m] = from[m * table.cell_stride];
+    const T left = table.left(feature)[c];
+    const T right = table.right(feature)[c];
     const T inv_width = table.inv_width(feature)[c];
-    // a tail vector runs into the next bucket, which then overwrites it
-    for (int p = bucket.begin; p < bucket.end; p += X::kLanes) {
-      const V s = (X::load(x_sorted + p) - origin) * inv_width;
-      for (int m = 0; m < kWindow; ++m)
-        X::store(values + m * capacity + p, horner(coef + m * kWindow, order - derivative, s));
-    }
-  }
-  T* base = values + kWindow * capacity;
-  const Activation kind = static_cast<Activation>(layer.activation);
-  for (int p = 0; p < stage.num_rows; p += X::kLanes) {
-    X::store(base + p,
-             VectorActivation<T, kBytes>(kind, X::load(x_sorted + p)).derivative(derivative));
-    if (v_sorted != nullptr) {
-      const V v = X::load(v_sorted + p);
-      for (int m = 0; m <= kWindow; ++m) {
-        T* value = values + m * capacity + p;
-        X::store(value, X::load(value) * v);
-      }
-    }
+    const bool interior = is_interior(c, order, table.num_basis);
+    with_degree<order>(order - derivative, [&](auto degree) KAN_INLINE_LAMBDA {
+      const auto in_cell = [&](auto all) KAN_INLINE_LAMBDA {
+        rows([&](V x, V* value) KAN_INLINE_LAMBDA {
+          window_values<kWindow, degree(), all()>(
+              (x - left) * inv_width, (right - x) * inv_width,
+              [&](int m, int power) KAN_INLINE_LAMBDA { return coef[m * kWindow + power]; }, value);
+        });
+      };
+      // the rarer orders do without the shorter loop
+      if (kWindow <= 4 && interior)
+        in_cell(std::bool_constant<kWindow <= 4>());
+      else
+        in_cell(std::false_type());
+    });
   }
 }
 
@@ -147,53 +183,59 @@ struct StageScratch {
   int* bucket_cell;  // [num_cells + 1]
   T* x_sorted;       // [capacity]
   T* v_sorted;       // [capacity]
+  T* base;           // [capacity]
+  T* base_in;        // [capacity]
 };
 
-// Cells of all rows, and the values of both derivatives in the order of the rows, by lookups.
+// Cells of all rows, and the values of both derivatives, by lookups.
 template <class T, int kBytes, int kWindow, int kTables>
 inline CellRange lane_values(const LayerArgs<T>& layer, int64_t feature, const T* x, const T* v,
-                             int derivative, int derivative_in, int* cell, const Stage<T>& stage) {
+                             int derivative, int derivative_in, const StageScratch<T>& scratch,
+                             const Stage<T>& stage) {
   using X = Vec<T, kBytes>;
   using V = typename X::V;
   using I = typename X::I;
-  const TableView<T>& table = layer.table;
-  const Activation kind = static_cast<Activation>(layer.activation);
-  const T inv_step = inverse_step(table, feature);
-  const int capacity = stage.capacity;
-  const int outside = table.num_cells;
-  T* base = stage.values != nullptr ? stage.values + kWindow * capacity : nullptr;
-  T* base_in = stage.values_in != nullptr ? stage.values_in + kWindow * capacity : nullptr;
-  // in a loop of their own: the divisions of many vectors overlap
-  for (int r = 0; r < stage.num_rows; r += X::kLanes) {
-    const VectorActivation<T, kBytes> activation(kind, X::load(x + r));
-    if (base != nullptr) X::store(base + r, activation.derivative(derivative));
-    if (base_in != nullptr) X::store(base_in + r, activation.derivative(derivative_in));
-  }
+  const LaneGrid<T, kBytes, kWindow, kTables> grid(layer.table, feature);
+  const int outside = layer.table.num_cells;
+  int* const cell = scratch.cell;
+  T* const values = stage.values;
+  T* const values_in = stage.values_in;
+  T* const base = scratch.base;
+  T* const base_in = scratch.base_in;
+  activations<T, kBytes>(static_cast<Activation>(layer.activation), x, stage.num_rows, derivative,
+                         values != nullptr ? base : nullptr, derivative_in,
+                         values_in != nullptr ? base_in : nullptr);
   V poison = {};
   I first = I{} + outside, last = {};
   for (int r = 0; r < stage.num_rows; r += X::kLanes) {
-    const LaneBasis<T, kBytes, kWindow, kTables> basis(table, feature, inv_step, X::load(x + r));
-    poison += basis.zero;
-    const I at = basis.inside ? basis.cell : I{} + outside;
+    const LaneBasis<T, kBytes, kWindow, kTables> basis(grid, X::load(x + r));
+    poison += basis.zero();
+    const I at = basis.cell_or_outside();
     first = at < first ? at : first;
     last = at > last ? at : last;
     if constexpr (sizeof(T) == 4)
       std::memcpy(cell + r, &at, sizeof(at));
     else
       for (int l = 0; l < X::kLanes; ++l) cell[r + l] = static_cast<int>(at[l]);
-    V value[kWindow];
-    if (base != nullptr) {
-      basis.values(table, feature, derivative, value);
+    V value[kWindow + 1];
+    const auto store = [&](T* to) KAN_INLINE_LAMBDA {
+      to += int64_t(r) * kStep<kWindow>;
+      store_rows<T, kBytes, kWindow>(
+          value, [&](int l) KAN_INLINE_LAMBDA { return to + l * kStep<kWindow>; });
+    };
+    if (values != nullptr) {
+      basis.values(derivative, value);
+      value[kWindow] = X::load(base + r);
       if (v != nullptr) {
         const V factor = X::load(v + r);
-        for (int m = 0; m < kWindow; ++m) value[m] *= factor;
-        X::store(base + r, X::load(base + r) * factor);
+        for (int m = 0; m <= kWindow; ++m) value[m] *= factor;
       }
-      for (int m = 0; m < kWindow; ++m) X::store(stage.values + m * capacity + r, value[m]);
+      store(values);
     }
-    if (base_in != nullptr) {
-      basis.values(table, feature, derivative_in, value);
-      for (int m = 0; m < kWindow; ++m) X::store(stage.values_in + m * capacity + r, value[m]);
+    if (values_in != nullptr) {
+      basis.values(derivative_in, value);
+      value[kWindow] = X::load(base_in + r);
+      store(values_in);
     }
   }
   for (int r = stage.num_rows; r % 16 != 0; ++r) cell[r] = -1;
@@ -225,9 +267,9 @@ inline void stage_input(const LayerArgs<T>& layer, int64_t input, const T* x, co
       looked_up = true;
       range = lookup_tables<T, kBytes>(num_cells) == 1
                   ? lane_values<T, kBytes, kWindow, 1>(layer, feature, x, v, derivative,
-                                                       derivative_in, scratch.cell, stage)
+                                                       derivative_in, scratch, stage)
                   : lane_values<T, kBytes, kWindow, 2>(layer, feature, x, v, derivative,
-                                                       derivative_in, scratch.cell, stage);
+                                                       derivative_in, scratch, stage);
     }
   if (!looked_up) range = locate_rows<T, kBytes>(table, feature, x, num_rows, scratch.cell);
   int* offset = scratch.offset;
@@ -242,9 +284,11 @@ inline void stage_input(const LayerArgs<T>& layer, int64_t input, const T* x, co
     stage.buckets[stage.num_buckets++] = Bucket{begin, end, start};
   }
   stage.poisoned = range.poisoned;
-  stage.place = looked_up ? stage.permutation : kIdentity.place;
   if (looked_up) return;
   for (int p = 0; p < num_rows; ++p) scratch.x_sorted[p] = x[stage.permutation[p]];
+  // a tail vector may write one row more
+  for (int p = num_rows; p < num_rows + Vec<T, kBytes>::kLanes; ++p)
+    stage.permutation[p] = num_rows;
   const T* v_sorted = nullptr;
   if (v != nullptr) {
     for (int p = 0; p < num_rows; ++p) scratch.v_sorted[p] = v[stage.permutation[p]];
@@ -252,11 +296,11 @@ inline void stage_input(const LayerArgs<T>& layer, int64_t input, const T* x, co
   }
   if (stage.values != nullptr)
     stage_values<T, kBytes, kWindow>(layer, feature, stage, scratch.bucket_cell, scratch.x_sorted,
-                                     v_sorted, derivative, stage.values);
+                                     v_sorted, derivative, scratch.base, stage.values);
   // the contraction over outputs is not multiplied by v
   if (stage.values_in != nullptr)
     stage_values<T, kBytes, kWindow>(layer, feature, stage, scratch.bucket_cell, scratch.x_sorted,
-                                     nullptr, derivative_in, stage.values_in);
+                                     nullptr, derivative_in, scratch.base_in, stage.values_in);
 }
 
 KAN_NAMESPACE_END

@@ -27,8 +27,7 @@ Table<T>::Table(const T* knots, int64_t num_features, int num_knots, int order)
   const int width = order + 1;
   const int64_t kinds = 3 + int64_t(width) * width * width;
   by_cell_.resize(rows * kinds * cell_stride_);
-  double value[(kMaxOrder + 1) * (kMaxOrder + 1)];
-  double derived[kMaxOrder + 1];
+  double coef[(kMaxOrder + 1) * (kMaxOrder + 1)];
   for (int64_t f = 0; f < rows; ++f) {
     const T* t = knots + f * num_knots;
     T* at = by_cell_.data() + f * kinds * cell_stride_;
@@ -41,13 +40,11 @@ Table<T>::Table(const T* knots, int64_t num_features, int num_knots, int order)
       at[cell_stride_ + c] = t[c + 1];
       if (!(h > 0)) continue;
       at[2 * cell_stride_ + c] = static_cast<T>(1.0 / h);
-      bspline_cell_polynomials(t, num_knots, c, order, value);
-      for (int d = 0; d <= order; ++d)
-        for (int m = 0; m <= order; ++m) {
-          differentiate_polynomial(value + m * width, order, d, 1.0 / h, derived);
-          for (int p = 0; p <= order; ++p)
-            at[(3 + (d * width + m) * width + p) * cell_stride_ + c] = static_cast<T>(derived[p]);
-        }
+      for (int d = 0; d <= order; ++d) {
+        bspline_cell_polynomials(t, num_knots, c, order, d, coef);
+        for (int n = 0; n < width * width; ++n)
+          at[(3 + d * width * width + n) * cell_stride_ + c] = static_cast<T>(coef[n]);
+      }
     }
   }
 }

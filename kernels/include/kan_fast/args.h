@@ -33,7 +33,7 @@ struct TableView {
   const T* left(int64_t feature) const { return cells(feature); }
   const T* right(int64_t feature) const { return cells(feature) + cell_stride; }
   const T* inv_width(int64_t feature) const { return cells(feature) + 2 * cell_stride; }
-  // [function, power, cell_stride] of one derivative
+  // [function, power of u, cell_stride] of one derivative (kan_fast/basis/bspline.h)
   const T* coef(int64_t feature, int derivative) const {
     const int width = order + 1;
     return cells(feature) + (3 + derivative * width * width) * cell_stride;

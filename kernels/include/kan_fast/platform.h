@@ -16,6 +16,8 @@
 
 // for the innermost steps of a kernel: a call would send vectors through memory
 #define KAN_INLINE inline __attribute__((always_inline))
+// the same for a lambda, after its parameters
+#define KAN_INLINE_LAMBDA __attribute__((always_inline))
 
 #ifndef KAN_ISA
 #define KAN_ISA common
