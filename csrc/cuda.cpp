@@ -82,8 +82,7 @@ void check_launch(int error) {
 template <class T>
 int out(const Layer& layer, int derivative, int64_t y, const kan_fast::CudaTarget& target) {
   py::gil_scoped_release release;
-  return kan_fast::gather_out<T>({args_of<T>(layer), derivative, pointer<T>(y)},
-                                 target);
+  return kan_fast::gather_out<T>({args_of<T>(layer), derivative, pointer<T>(y)}, target);
 }
 
 template <class T>

@@ -13,7 +13,6 @@ from torch.autograd import Function
 
 from kan_fast.torch_internals import in_forward_mode, in_transform, is_wrapped, unwrap_if_dead
 
-
 #: in C, since every step of every layer asks
 _kind = operator.attrgetter("dtype", "shape")
 _is_there = functools.partial(operator.is_not, None)

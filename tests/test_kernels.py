@@ -53,7 +53,9 @@ def test_activations(activation: str, dtype: torch.dtype, isa: str) -> None:
 
 
 @pytest.mark.parametrize("derivative", [0, 1])
-@pytest.mark.parametrize("rows, copies", [(2, 1), (300, 1), (300, 9)], ids=["few", "narrow", "wide"])
+@pytest.mark.parametrize(
+    "rows, copies", [(2, 1), (300, 1), (300, 9)], ids=["few", "narrow", "wide"]
+)
 @pytest.mark.parametrize("order", range(1, 8))
 def test_small_values_keep_their_digits(
     order: int, rows: int, copies: int, derivative: int, isa: str

@@ -42,13 +42,11 @@ struct FewRows {
     const T inv_width = table.inv_width(feature)[cell];
     const T* from = table.coef(feature, derivative) + cell;
     T value[kWindow];
-    with_degree<kWindow - 1>(degree, [&](auto of) KAN_INLINE_LAMBDA {
-      window_values<kWindow, of(), false>(
-          (x - table.left(feature)[cell]) * inv_width, (table.right(feature)[cell] - x) * inv_width,
-          [&](int m, int p)
-              KAN_INLINE_LAMBDA { return from[(m * kWindow + p) * table.cell_stride]; },
-          value);
-    });
+    window_values<kWindow, false>(
+        degree, (x - table.left(feature)[cell]) * inv_width,
+        (table.right(feature)[cell] - x) * inv_width,
+        [&](int m, int p) KAN_INLINE_LAMBDA { return from[(m * kWindow + p) * table.cell_stride]; },
+        value);
     for (int m = 0; m < kWindow; ++m) block.value[m][il] = value[m];
   }
 

@@ -45,12 +45,12 @@ struct GramRows {
     }
 
     KAN_INLINE void values(V x, V* value) const {
-      with_degree<kWindow - 1>(
-          std::max(kWindow - 1 - derivative, 0), [&](auto degree) KAN_INLINE_LAMBDA {
-            window_values<kWindow, degree(), false>(
-                (x - left) * inv_width, (right - x) * inv_width,
-                [&](int m, int p) KAN_INLINE_LAMBDA { return coef[m][p]; }, value);
-          });
+      with_degree<kWindow>(std::max(kWindow - 1 - derivative, 0),
+                           [&](auto degree) KAN_INLINE_LAMBDA {
+                             window_values<kWindow, false>(
+                                 degree, (x - left) * inv_width, (right - x) * inv_width,
+                                 [&](int m, int p) KAN_INLINE_LAMBDA { return coef[m][p]; }, value);
+                           });
     }
   };
 

@@ -112,12 +112,13 @@ struct LaneBasis {
       for (int m = 0; m < kWindow; ++m) value[m] = zero();
       return;
     }
-    with_degree<kWindow - 1>(kWindow - 1 - derivative, [&](auto degree) KAN_INLINE_LAMBDA {
-      if (interior) {
-        window_values<kWindow, degree(), true>(u, w, coef, value);
-        return;
-      }
-      window_values<kWindow, degree(), false>(u, w, coef, value);
+    with_degree<kWindow>(kWindow - 1 - derivative, [&](auto degree) KAN_INLINE_LAMBDA {
+      if constexpr (!std::is_same_v<decltype(degree), int>)
+        if (interior) {
+          window_values<kWindow, true>(degree, u, w, coef, value);
+          return;
+        }
+      window_values<kWindow, false>(degree, u, w, coef, value);
       const I there = inside();
       for (int m = 0; m < kWindow; ++m) value[m] = there ? value[m] : zero();
     });

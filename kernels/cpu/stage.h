@@ -157,17 +157,19 @@ inline void stage_values(const LayerArgs<T>& layer, int64_t feature, const Stage
     const T right = table.right(feature)[c];
     const T inv_width = table.inv_width(feature)[c];
     const bool interior = is_interior(c, order, table.num_basis);
-    with_degree<order>(order - derivative, [&](auto degree) KAN_INLINE_LAMBDA {
-      const auto in_cell = [&](auto all) KAN_INLINE_LAMBDA {
+    with_degree<kWindow>(order - derivative, [&](auto degree) KAN_INLINE_LAMBDA {
+      // only of the usual orders and derivatives: a loop more for each of the others is not worth
+      // it
+      constexpr bool kHasInterior = kWindow <= 4 && !std::is_same_v<decltype(degree), int>;
+      const auto in_cell = [&](auto is_whole) KAN_INLINE_LAMBDA {
         rows([&](V x, V* value) KAN_INLINE_LAMBDA {
-          window_values<kWindow, degree(), all()>(
-              (x - left) * inv_width, (right - x) * inv_width,
-              [&](int m, int power) KAN_INLINE_LAMBDA { return coef[m * kWindow + power]; }, value);
+          window_values<kWindow, is_whole()>(
+              degree, (x - left) * inv_width, (right - x) * inv_width,
+              [&](int m, int p) KAN_INLINE_LAMBDA { return coef[m * kWindow + p]; }, value);
         });
       };
-      // the rarer orders do without the shorter loop
-      if (kWindow <= 4 && interior)
-        in_cell(std::bool_constant<kWindow <= 4>());
+      if (kHasInterior && interior)
+        in_cell(std::bool_constant<kHasInterior>());
       else
         in_cell(std::false_type());
     });
