@@ -5,6 +5,7 @@
 #include "kan_fast/basis/chebyshev.h"
 #include "kan_fast/basis/gaussian_rbf.h"
 #include "simd.h"
+#include "vector_activation.h"
 
 KAN_NAMESPACE_BEGIN
 

@@ -9,6 +9,7 @@
 #include "gram.h"
 #include "kan_fast/basis/bspline.h"
 #include "simd.h"
+#include "vector_activation.h"
 
 KAN_NAMESPACE_BEGIN
 

@@ -6,7 +6,6 @@
 #include <cstring>
 #include <type_traits>
 
-#include "kan_fast/activation.h"
 #include "kan_fast/platform.h"
 
 #if defined(__AVX2__)
@@ -285,64 +284,6 @@ KAN_INLINE typename Vec<float, kBytes>::V vector_gaussian(typename Vec<float, kB
 template <int kBytes>
 KAN_INLINE typename Vec<double, kBytes>::V vector_gaussian(typename Vec<double, kBytes>::V s) {
   return vector_exp<kBytes>(-s * s);
-}
-
-// The activation at a vector of x, for several derivatives: SiLU, which nearly everyone uses, in
-// SIMD and with one exponential for all of them; the others lane by lane.
-template <class T, int kBytes>
-struct VectorActivation {
-  using V = typename Vec<T, kBytes>::V;
-  Activation kind;
-  V x;
-  V sigmoid;
-
-  KAN_INLINE VectorActivation(Activation kind, V x) : kind(kind), x(x), sigmoid(V{}) {
-    if (kind == Activation::kSilu) sigmoid = T(1) / (T(1) + vector_exp<kBytes>(-x));
-  }
-
-  KAN_INLINE V derivative(int n) const {
-    if (kind != Activation::kSilu) return lane_by_lane(n);
-    if (n == 0) return x * sigmoid;
-    if (n == 1) return sigmoid + x * sigmoid * (1 - sigmoid);
-    return high_derivative(n);
-  }
-
- private:
-  __attribute__((noinline)) V lane_by_lane(int n) const {
-    V value = x;
-    for (int l = 0; l < Vec<T, kBytes>::kLanes; ++l)
-      value[l] = activation_derivative<T>(kind, x[l], n);
-    return value;
-  }
-  __attribute__((noinline)) V high_derivative(int n) const {
-    return silu_derivative(x, sigmoid, n);
-  }
-};
-
-// Two derivatives of the activation at `count` numbers, rounded up to whole vectors; either may be
-// null. In a loop of their own the divisions of many vectors overlap, and the constants of the
-// usual case stay in registers.
-template <class T, int kBytes>
-inline void activations(Activation kind, const T* x, int64_t count, int derivative_a, T* a,
-                        int derivative_b, T* b) {
-  using X = Vec<T, kBytes>;
-  const auto each = [&](Activation of, int first, int second, T* to_first, T* to_second)
-                        KAN_INLINE_LAMBDA {
-                          for (int64_t n = 0; n < count; n += X::kLanes) {
-                            const VectorActivation<T, kBytes> activation(of, X::load(x + n));
-                            if (to_first != nullptr)
-                              X::store(to_first + n, activation.derivative(first));
-                            if (to_second != nullptr)
-                              X::store(to_second + n, activation.derivative(second));
-                          }
-                        };
-  if (kind == Activation::kSilu && b == nullptr && derivative_a == 0)
-    each(Activation::kSilu, 0, 0, a, nullptr);
-  else if (kind == Activation::kSilu && a != nullptr && b != nullptr && derivative_a == 0 &&
-           derivative_b == 1)
-    each(Activation::kSilu, 0, 1, a, b);
-  else
-    each(kind, derivative_a, derivative_b, a, b);
 }
 
 KAN_NAMESPACE_END

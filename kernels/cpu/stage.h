@@ -10,6 +10,7 @@
 #include "kan_fast/basis/bspline.h"
 #include "lanes.h"
 #include "sort.h"
+#include "vector_activation.h"
 
 KAN_NAMESPACE_BEGIN
 
