@@ -134,8 +134,9 @@ def edge_statistics(
     mean = torch.einsum("oig,ig->oi", weight, first)
     # of the centred matrix, which loses nothing where the mean is large
     centred = second - first.unsqueeze(-1) * first.unsqueeze(-2)
-    variance = torch.einsum("oig,igh,oih->oi", weight, centred, weight)
-    return mean, variance.clamp_min(0)
+    variance = torch.einsum("oig,igh,oih->oi", weight, centred, weight).clamp_min(0)
+    # the difference above leaves a rounding of what has no spread
+    return mean, variance.masked_fill((x == x[:1]).all(0), 0)
 
 
 def _means(x: Tensor, knots: Tensor, basis: BasisSpec) -> Tensor:

@@ -27,9 +27,7 @@ def same_records(plain, fast) -> None:
         assert type(found) is list and len(found) == len(expected)
         for a, b in zip(expected, found, strict=True):
             assert type(b) is torch.Tensor and a.requires_grad == b.requires_grad
-            # the spread of a constant edge is zero to the root of a rounding (docs/contract.md)
-            near = 1e-7 if "scale" in name else 1e-9
-            torch.testing.assert_close(a, b, rtol=1e-7, atol=near, equal_nan=True, msg=name)
+            torch.testing.assert_close(a, b, rtol=1e-7, atol=1e-9, equal_nan=True, msg=name)
 
 
 def numpy_view(tensor: torch.Tensor) -> None:
