@@ -91,7 +91,7 @@ inline BlockSizes block_sizes(const LayerArgs<T>& layer, int64_t rows, int64_t o
   size.row_block = static_cast<int>(blocks > 1 ? (rows + blocks - 1) / blocks : rows);
   size.capacity = stage_capacity(size.row_block);
   // staged values of a block wait for the tiles of outputs in L2
-  const int64_t staged = int64_t(size.capacity) * (round_up(table.order + 2, 4) + 1) * sizeof(T);
+  const int64_t staged = int64_t(size.capacity) * (step_of(table.order + 1) + 1) * sizeof(T);
   if (!rows_of_outputs)
     size.in_block = static_cast<int>(
         min64(size.in_block, kStagedBytes / staged > 4 ? kStagedBytes / staged : 4));

@@ -147,7 +147,6 @@ struct ContractInWeight {
       z_lanes = bump.template take<T>(int64_t(size.capacity) * kLanes);
       unfold_tile = bump.template take<T>(int64_t(kPackOutputs) * size.in_block * num_basis);
       scratch = take_stage_scratch(bump, layer.table, size.capacity);
-      stage.capacity = size.capacity;
       stage.permutation = bump.template take<int>(size.capacity);
       stage.buckets = bump.template take<Bucket>(layer.table.num_cells + 1);
       T* values = bump.template take<T>(int64_t(kStep<kWindow>) * size.capacity);

@@ -142,8 +142,7 @@ struct ContractOut {
         Bucket* buckets = bump.template take<Bucket>(layer.table.num_cells + 1);
         T* values = bump.template take<T>(int64_t(kStep<kWindow>) * size.capacity);
         if (pass == 1)
-          memory.stages[il] =
-              Stage<T>{0, size.capacity, 0, false, permutation, buckets, values, nullptr};
+          memory.stages[il] = Stage<T>{0, 0, false, permutation, buckets, values, nullptr};
       }
       if (pass == 0) {
         base = static_cast<char*>(thread_scratch(bump.used()));

@@ -86,11 +86,8 @@ struct FewRows {
     if (!looked_up)
       for (int il = 0; il < num_inputs; ++il)
         basis_of_one(layer, in + il, args.derivative, il, block);
-    const Activation kind = static_cast<Activation>(layer.activation);
-    for (int il = 0; il < num_inputs; il += kLanes)
-      X::store(
-          block.value[kWindow] + il,
-          VectorActivation<T, kBytes>(kind, X::load(block.x + il)).derivative(args.derivative));
+    activations<T, kBytes>(static_cast<Activation>(layer.activation), block.x, num_inputs,
+                           args.derivative, block.value[kWindow], 0, nullptr);
     if (layer.v != nullptr) {
       const T* v = layer.v + row * layer.v_row_stride + in * layer.v_col_stride;
       for (int m = 0; m <= kWindow; ++m)

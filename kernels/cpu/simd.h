@@ -118,6 +118,21 @@ KAN_INLINE typename Vec<T, kBytes>::V shuffle_squares(typename Vec<T, kBytes>::V
 #endif
 }
 
+// Four vectors, and the 4 x 4 squares of their lanes transposed: element n of lanes 4q to 4q + 3 of
+// row[m] becomes element m of lanes 4q to 4q + 3 of row[n].
+template <class T, int kBytes>
+KAN_INLINE void transpose_squares(typename Vec<T, kBytes>::V* row) {
+  using V = typename Vec<T, kBytes>::V;
+  const V ab_low = shuffle_squares<T, kBytes>(row[0], row[1], 0, 4, 1, 5);
+  const V ab_high = shuffle_squares<T, kBytes>(row[0], row[1], 2, 6, 3, 7);
+  const V cd_low = shuffle_squares<T, kBytes>(row[2], row[3], 0, 4, 1, 5);
+  const V cd_high = shuffle_squares<T, kBytes>(row[2], row[3], 2, 6, 3, 7);
+  row[0] = shuffle_squares<T, kBytes>(ab_low, cd_low, 0, 1, 4, 5);
+  row[1] = shuffle_squares<T, kBytes>(ab_low, cd_low, 2, 3, 6, 7);
+  row[2] = shuffle_squares<T, kBytes>(ab_high, cd_high, 0, 1, 4, 5);
+  row[3] = shuffle_squares<T, kBytes>(ab_high, cd_high, 2, 3, 6, 7);
+}
+
 // Four numbers, and 4 x 4 transposed in registers: storing number by number would cost more than
 // the arithmetic on them.
 template <class T>
@@ -136,35 +151,11 @@ struct Quad {
   }
 
   Quad transposed() const {
-#if defined(__clang__)
-#define KAN_SHUFFLE(x, y, ...) __builtin_shufflevector(x, y, __VA_ARGS__)
-#else
-#define KAN_SHUFFLE(x, y, ...) __builtin_shuffle(x, y, typename X::I{__VA_ARGS__})
-#endif
-    const V ab_low = KAN_SHUFFLE(row[0], row[1], 0, 4, 1, 5);
-    const V ab_high = KAN_SHUFFLE(row[0], row[1], 2, 6, 3, 7);
-    const V cd_low = KAN_SHUFFLE(row[2], row[3], 0, 4, 1, 5);
-    const V cd_high = KAN_SHUFFLE(row[2], row[3], 2, 6, 3, 7);
-    return {KAN_SHUFFLE(ab_low, cd_low, 0, 1, 4, 5), KAN_SHUFFLE(ab_low, cd_low, 2, 3, 6, 7),
-            KAN_SHUFFLE(ab_high, cd_high, 0, 1, 4, 5), KAN_SHUFFLE(ab_high, cd_high, 2, 3, 6, 7)};
-#undef KAN_SHUFFLE
+    Quad result = *this;
+    transpose_squares<T, 4 * sizeof(T)>(result.row);
+    return result;
   }
 };
-
-// Four vectors, and the 4 x 4 squares of their lanes transposed: element n of lanes 4q to 4q + 3 of
-// row[m] becomes element m of lanes 4q to 4q + 3 of row[n].
-template <class T, int kBytes>
-KAN_INLINE void transpose_squares(typename Vec<T, kBytes>::V* row) {
-  using V = typename Vec<T, kBytes>::V;
-  const V ab_low = shuffle_squares<T, kBytes>(row[0], row[1], 0, 4, 1, 5);
-  const V ab_high = shuffle_squares<T, kBytes>(row[0], row[1], 2, 6, 3, 7);
-  const V cd_low = shuffle_squares<T, kBytes>(row[2], row[3], 0, 4, 1, 5);
-  const V cd_high = shuffle_squares<T, kBytes>(row[2], row[3], 2, 6, 3, 7);
-  row[0] = shuffle_squares<T, kBytes>(ab_low, cd_low, 0, 1, 4, 5);
-  row[1] = shuffle_squares<T, kBytes>(ab_low, cd_low, 2, 3, 6, 7);
-  row[2] = shuffle_squares<T, kBytes>(ab_high, cd_high, 0, 1, 4, 5);
-  row[3] = shuffle_squares<T, kBytes>(ab_high, cd_high, 2, 3, 6, 7);
-}
 
 // dst[c, r] = src[r, c] for any rows and columns.
 template <class T>

@@ -20,18 +20,19 @@ struct Bucket {
 };
 
 constexpr int kMostRows = 1024;
+// num_rows rounded up, plus one vector: tails may be written whole
 inline int stage_capacity(int num_rows) { return (num_rows + 15) / 16 * 16 + 64; }
 
-// Numbers between the values of two rows: order + 2, and what whole quads add.
+// Numbers between the values of two rows: those of the window and the base, in whole quads.
+constexpr int step_of(int window) { return (window + 4) / 4 * 4; }
 template <int kWindow>
-constexpr int kStep = (kWindow + 4) / 4 * 4;
+constexpr int kStep = step_of(kWindow);
 
 // One input of a row block. The values of a row are neighbours, [capacity, kStep]: the active
 // functions, then the base.
 template <class T>
 struct Stage {
   int num_rows;
-  int capacity;  // num_rows rounded up, plus one vector: tails may be written whole
   int num_buckets;
   bool poisoned;     // a row is NaN or infinite
   int* permutation;  // [capacity] row of each place in the sorted order

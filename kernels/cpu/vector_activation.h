@@ -38,30 +38,31 @@ struct VectorActivation {
   }
 };
 
+// One loop of `activations`.
+template <class T, int kBytes>
+KAN_INLINE void activation_loop(Activation kind, const T* x, int64_t count, int derivative_a, T* a,
+                                int derivative_b, T* b) {
+  using X = Vec<T, kBytes>;
+  for (int64_t n = 0; n < count; n += X::kLanes) {
+    const VectorActivation<T, kBytes> activation(kind, X::load(x + n));
+    if (a != nullptr) X::store(a + n, activation.derivative(derivative_a));
+    if (b != nullptr) X::store(b + n, activation.derivative(derivative_b));
+  }
+}
+
 // Two derivatives of the activation at `count` numbers, rounded up to whole vectors; either may be
-// null. In a loop of their own the divisions of many vectors overlap, and the constants of the
-// usual case stay in registers.
+// null. In a loop of their own the divisions of many vectors overlap, and the constants of the two
+// usual cases stay in registers.
 template <class T, int kBytes>
 inline void activations(Activation kind, const T* x, int64_t count, int derivative_a, T* a,
                         int derivative_b, T* b) {
-  using X = Vec<T, kBytes>;
-  const auto each = [&](Activation of, int first, int second, T* to_first, T* to_second)
-                        KAN_INLINE_LAMBDA {
-                          for (int64_t n = 0; n < count; n += X::kLanes) {
-                            const VectorActivation<T, kBytes> activation(of, X::load(x + n));
-                            if (to_first != nullptr)
-                              X::store(to_first + n, activation.derivative(first));
-                            if (to_second != nullptr)
-                              X::store(to_second + n, activation.derivative(second));
-                          }
-                        };
-  if (kind == Activation::kSilu && b == nullptr && derivative_a == 0)
-    each(Activation::kSilu, 0, 0, a, nullptr);
-  else if (kind == Activation::kSilu && a != nullptr && b != nullptr && derivative_a == 0 &&
-           derivative_b == 1)
-    each(Activation::kSilu, 0, 1, a, b);
+  const bool usual = kind == Activation::kSilu && a != nullptr && derivative_a == 0;
+  if (usual && b == nullptr)
+    activation_loop<T, kBytes>(Activation::kSilu, x, count, 0, a, 0, nullptr);
+  else if (usual && derivative_b == 1)
+    activation_loop<T, kBytes>(Activation::kSilu, x, count, 0, a, 1, b);
   else
-    each(kind, derivative_a, derivative_b, a, b);
+    activation_loop<T, kBytes>(kind, x, count, derivative_a, a, derivative_b, b);
 }
 
 KAN_NAMESPACE_END
