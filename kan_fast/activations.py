@@ -47,6 +47,11 @@ def known_activation(
         return activation
 
 
+def works_in_place(activation: object) -> bool:
+    """Whether a module writes into its input, which whoever reads that afterwards must know."""
+    return bool(getattr(activation, "inplace", False))
+
+
 def module_of(activation: str) -> type[nn.Module] | None:
     """The class whose modules `known_activation` knows by that name, if there is one."""
     return next((cls for cls, name in _MODULES.items() if name == activation), None)

@@ -75,10 +75,10 @@ def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
     need = ctx.needs_input_grad[at : at + 3]
     if not any(need) or in_transform():
         return need
-    for function, _ in ctx.next_functions[node:]:
-        if function is None:
-            continue
-        return (False,) * 3 if torch_internals.will_execute(function) is False else need
+    functions = [f for f, _ in ctx.next_functions[node:] if f is not None]
+    # False is the rare answer, so that a training step asks once
+    if functions and all(torch_internals.will_execute(f) is False for f in functions):
+        return (False,) * 3
     return need
 
 

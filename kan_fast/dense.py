@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from kan_fast import reference, torch_internals
 from kan_fast.autograd import Out
 from kan_fast.backends import BACKENDS
+from kan_fast.backends.batched import lacks_address
 from kan_fast.dense_base import LayerWithBase, Parts
 from kan_fast.errors import DtypeError, ShapeError
 from kan_fast.functional import autocast_enabled, plain, plan_for
@@ -116,10 +117,14 @@ def gaussian_rbf_layer(
             norm_weight, norm_bias, eps = norm.weight, norm.bias, norm.eps
         tensors = (centers, weight, base_weight, bias, norm_weight, norm_bias)
         outputs, inputs = weight.shape[:2]
-        shapes = (None, None, (outputs, inputs), (outputs,), (inputs,), (inputs,))
-        if kernels is not None and all(
-            t is None or (t.dtype is x.dtype and shape in (None, t.shape))
-            for t, shape in zip(tensors, shapes, strict=True)
+        shapes = (weight.shape[2:], None, (outputs, inputs), (outputs,), (inputs,), (inputs,))
+        if (
+            kernels is not None
+            and not lacks_address(x, *tensors)
+            and all(
+                t is None or (t.dtype is x.dtype and shape in (None, t.shape))
+                for t, shape in zip(tensors, shapes, strict=True)
+            )
         ):
             rows = x if x.dim() == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
             parts = Parts(

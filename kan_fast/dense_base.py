@@ -68,7 +68,7 @@ class LayerWithBase(Function):
         x, centers, weight, base_x, base_weight, norm_weight, norm_bias, statistics = kept
         parts, need = ctx.parts, ctx.needs_input_grad
         grad_bias = u.sum(0) if need[5] else None
-        if is_direct() and not batched.is_batched(u):
+        if is_direct() and not batched.lacks_address(u):
             norm, base = _of(parts, x, base_x, base_weight, norm_weight, norm_bias, statistics)
             needs = parts.kernels.Gradients(need[0], need[2], need[3], need[4], need[6] or need[7])
             found = parts.kernels.in_weight_with_base(

@@ -11,15 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast import envs, torch_internals
-from kan_fast.adapters.base import ANY, CHECKED, FLAG, Adapter, Verdict
+from kan_fast.adapters.base import ANY, CHECKED, FLAG, REFUSED, Adapter, Verdict
 from kan_fast.functional import autocast_enabled, plan_for
 
 #: sees every call of a layer whose class is known, before it is decided how to run it: the layer,
 #: the arguments and whether the call is of its forward; set by `zero_code.py`
 watcher: Callable[[Any, tuple, bool], None] | None = None
-
-#: a reason: some copies take inputs of one kind alone, so that the plain code meets each kind first
-_FIRST = "the first input of its kind"
 
 _log = logging.getLogger("kan_fast")
 #: what has been logged
@@ -95,24 +92,35 @@ def _guarded(module: Any, adapter: Adapter, verdict: Any, x: Any, own: Callable[
             reason = ready = adapter.prepare(module)
             if type(ready) is not str:
                 reason, backend = _backend_for(x, ready[0], ready[1])
-                if backend and (x.dim() != 2 or not x.numel()):
-                    kind = x.dim(), not x.numel()
-                    if kind not in verdict.seen:
-                        reason, backend = _FIRST, ""
                 if backend:
                     y = adapter.run(module, x, ready, own)
-                    verdict.runs.by[backend] += 1
-                    return y
+                    if x.dim() == 2 and x.numel() or _takes(verdict, x, y, own):
+                        verdict.runs.by[backend] += 1
+                        return y
+                    reason = f"its forward treats {x.dim()}-D inputs in its own way"
         except Exception as error:  # what the layer's own code makes of it is its own business
+            if torch_internals.ends_recomputation(error):
+                raise
             reason = str(error).split("; ")[0].split(": ", 1)[-1]
-    if reason not in verdict.runs.own and reason is not _FIRST:
+    if reason not in verdict.runs.own:
         _say_once(module, adapter, reason)
     verdict.runs.own[reason] += 1
     y = own()
-    if reason is _FIRST:
-        verdict.seen.add(kind)
     adapter.own_code(module)
     return y
+
+
+def _takes(verdict: Verdict, x: Tensor, y: Tensor, own: Callable[[], Any]) -> bool:
+    """Whether the plain code makes of an unusual input a result like `y`: it meets each kind once,
+    since some copies take inputs of one kind alone. It raises what the plain code raises."""
+    kind = x.dim(), not x.numel()
+    if kind not in verdict.seen:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            wanted = own()
+        if not isinstance(wanted, Tensor) or wanted.shape != y.shape:
+            return False
+        verdict.seen.add(kind)
+    return True
 
 
 def _backend_for(x: Any, weight: Tensor, spline_order: int) -> tuple[str, str]:
@@ -170,11 +178,21 @@ def _traced(
     """The call in a graph that torch.compile traces, which holds what the layer is at that time."""
     mark = module.__dict__.get(FLAG)
     if mark is not None and len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
-        if isinstance(mark, str) or mark.reason is None:
+        if _runs_kernels(module, adapter):
             y = adapter.traced(module, args[0])
             if y is not None:
                 return y
     return original(module, *args, **kwargs)
+
+
+@torch_internals.constant_when_traced
+def _runs_kernels(module: Any, adapter: Adapter) -> bool:
+    """Whether a layer is one that a kernel may replace now; asked while a graph is traced, whose
+    compiler cannot follow what a witness does."""
+    mark = module.__dict__.get(FLAG)
+    if type(mark) is Verdict:
+        return mark.reason is None and mark.holds(module)
+    return mark == adapter.kind
 
 
 def _dispatch_method(
@@ -191,7 +209,7 @@ def _dispatch_method(
     def method(self: Any, *args: Any, **kwargs: Any) -> Any:
         if watcher is not None:
             watcher(self, args, False)
-        if not any(is_accelerated(given) for given in (self, *args)):
+        if not any(is_accelerated(given) for given in (self, *args, *kwargs.values())):
             return original(self, *args, **kwargs)
         own = functools.partial(original, self)
         if run is None or not _is_fit(self, adapter):
@@ -220,7 +238,7 @@ def _is_fit(module: Any, adapter: Adapter) -> bool:
 def is_accelerated(module: Any) -> bool:
     """Whether a layer runs kernels, as long as it stays what it is."""
     mark = getattr(module, "__dict__", {}).get(FLAG)
-    return mark is not None and (type(mark) is not Verdict or mark.reason is None)
+    return mark not in (None, REFUSED) and (type(mark) is not Verdict or mark.reason is None)
 
 
 def own_forward(owner: type[nn.Module]) -> Callable[..., Any]:

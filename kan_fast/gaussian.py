@@ -82,7 +82,7 @@ class GaussianKANLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`[..., in_features]` to `[..., out_features]`."""
-        return gaussian_layer(self, x)
+        return gaussian_layer(self, x, self.rbf.grid)
 
     def extra_repr(self) -> str:
         """Sizes, for `print`."""
@@ -92,9 +92,8 @@ class GaussianKANLinear(nn.Module):
         )
 
 
-def gaussian_layer(layer: Any, x: Tensor) -> Tensor:
+def gaussian_layer(layer: Any, x: Tensor, centers: Tensor) -> Tensor:
     """The layer on `x`, for ours and for fast-kan's, whose attributes have the same names."""
-    centers = layer.rbf.grid
     weight = layer.spline_linear.weight
     out_features, columns = weight.shape
     in_features = columns // centers.shape[0]

@@ -38,6 +38,11 @@ def has_global_hooks() -> bool:
     )
 
 
+def _hides(cls: type[nn.Module]) -> bool:
+    """Whether an attribute of a class stands before a tensor of its instances."""
+    return hasattr(cls, "weight") or hasattr(cls, "bias")
+
+
 def is_plain(module: nn.Module, cls: type[nn.Module]) -> bool:
     """Whether calling the module is what torch's class `cls` does with the module's tensors, and
     nobody watches; a subclass may differ in all but that.
@@ -53,5 +58,6 @@ def is_plain(module: nn.Module, cls: type[nn.Module]) -> bool:
         and _of_class(type(module)) == _FOUND[cls]
         and not has_hooks(module)
         and "parametrizations" not in module._modules
+        and (type(module) is cls or not _hides(type(module)))
         and not has_global_hooks()
     )

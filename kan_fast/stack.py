@@ -17,7 +17,7 @@ from kan_fast import torch_internals
 from kan_fast.activations import known_activation
 from kan_fast.autograd import Out
 from kan_fast.backends import BACKENDS
-from kan_fast.backends.batched import is_batched
+from kan_fast.backends.batched import lacks_address
 from kan_fast.checks import fits
 from kan_fast.functional import basis_of, plain, plan_for
 from kan_fast.hooks import has_global_hooks, has_hooks
@@ -65,7 +65,7 @@ class _Stack(Function):
         need_x, _, _, *need = ctx.needs_input_grad
         need = _wanted(ctx, parameters, need)
         if torch.is_grad_enabled():
-            if ctx.of_network is None or is_batched(u, *saved):
+            if ctx.of_network is None or lacks_address(u, *saved):
                 *_, found = _again(ctx, inputs, parameters, u, need_x, need)
             else:
                 found = _Gradient.apply(

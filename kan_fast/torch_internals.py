@@ -21,6 +21,8 @@ in_transform = torch._C._are_functorch_transforms_active
 is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 #: whether a tensor is a batch of the older vmap (`is_grads_batched`)
 is_legacy_batched = torch._C._functorch.is_legacy_batchedtensor
+#: whether a tensor is zeros without memory, as derivatives that vanish may be
+is_zero_tensor = torch.Tensor._is_zerotensor
 #: the state of torch.jit.trace, None where it is not at work
 tracing_state = torch._C._get_tracing_state
 #: how many modes, such as FakeTensorMode, see every operator
@@ -63,6 +65,18 @@ def forward_levels() -> int:
     """How many transforms of torch.func around the caller are forward-mode."""
     stack = torch._C._functorch.get_interpreter_stack() or []
     return sum(level.key() == torch._C._functorch.TransformType.Jvp for level in stack)
+
+
+def has_tangent(tensor: torch.Tensor) -> bool:
+    """Whether forward-mode differentiation around the caller is with respect to a tensor."""
+    return in_forward_mode() and forward_ad.unpack_dual(tensor).tangent is not None
+
+
+def ends_recomputation(error: Exception) -> bool:
+    """Whether it is what torch.utils.checkpoint raises when it has recomputed all that it needs."""
+    from torch.utils.checkpoint import _StopRecomputationError
+
+    return isinstance(error, _StopRecomputationError)
 
 
 def will_execute(node: Node) -> bool | None:

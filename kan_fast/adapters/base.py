@@ -15,11 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast.runs import Runs
+from kan_fast.torch_internals import has_tangent
 
 #: set on accelerated instances; holds a `Verdict`, or in copies the kind of the adapter
 FLAG = "_kan_fast"
 #: a mark: this copy is being looked at, and runs its own code whoever watches
 CHECKED = "being checked"
+#: a mark: the layer that this one was copied from was not recognised
+REFUSED = "not recognised"
 #: what every plain forward uses of its class
 _ALWAYS = ("forward", "__call__", "__getattr__", "__getattribute__")
 #: tensors that are nothing but tensors
@@ -118,10 +121,10 @@ class Verdict:
         return True
 
     def __deepcopy__(self, memo: dict) -> str:
-        return self.adapter.kind
+        return self.adapter.kind if self.reason is None else REFUSED
 
     def __reduce__(self) -> tuple:
-        return str, (self.adapter.kind,)
+        return str, (self.__deepcopy__({}),)
 
 
 class Adapter:
@@ -136,6 +139,8 @@ class Adapter:
     methods: tuple[str, ...] = ()
     #: attributes, no tensors, that it reads
     settings: tuple[str, ...] = ()
+    #: parameters, buffers and submodules that it reads
+    tensors: tuple[str, ...] = ()
     #: further arguments of its forward, with the values at which a kernel does the same, or ANY
     arguments: dict[str, Any] = {}
 
@@ -159,6 +164,9 @@ class Adapter:
         cls = type(module)
         for name in ("__call__", "__getattr__", "__getattribute__"):
             if getattr(cls, name) != getattr(nn.Module, name):
+                return f"its class has a {name} of its own"
+        for name in self.tensors:
+            if hasattr(cls, name):
                 return f"its class has a {name} of its own"
         if "parametrizations" in module._modules:
             return "its tensors are parametrised"
@@ -237,6 +245,11 @@ def has(module: nn.Module, name: str) -> bool:
 def are_plain(*tensors: Any) -> bool:
     """Whether they are torch's own kind of tensor and no subclasses, which may do anything."""
     return _PLAIN_TENSORS.issuperset(map(type, tensors))
+
+
+def is_trained(constant: Tensor) -> bool:
+    """Whether somebody wants derivatives with respect to a grid or centres."""
+    return constant.requires_grad or has_tangent(constant)
 
 
 def forward_keeps(x: Tensor, knots: Tensor) -> tuple[Tensor, Tensor]:

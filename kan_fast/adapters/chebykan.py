@@ -47,6 +47,7 @@ class ChebyKan(Adapter):
 
     kind = "ChebyKAN"
     settings = _SETTINGS
+    tensors = ("cheby_coeffs",)
 
     def is_candidate_class(self, cls: type[nn.Module]) -> bool:
         return "cheby" in cls.__name__.lower() and not issubclass(cls, ChebyshevKANLinear)

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast import layers, reference
-from kan_fast.activations import known_activation
-from kan_fast.adapters.base import Adapter, are_plain, forward_keeps, has, tensors_of
+from kan_fast.activations import known_activation, works_in_place
+from kan_fast.adapters.base import Adapter, are_plain, forward_keeps, has, is_trained, tensors_of
 from kan_fast.adapters.self_check import differs
 from kan_fast.adapters.source import fingerprint, side_effects
 from kan_fast.functional import has_kernel, kan_linear
@@ -84,7 +84,7 @@ def _check_inputs(grid: Tensor) -> Tensor:
     low, high = grid[:, :1].T, grid[:, -1:].T
     generator = torch.Generator().manual_seed(0)
     inside = torch.rand((24, grid.shape[0]), generator=generator, dtype=torch.float64)
-    beyond = torch.tensor([-3.0, -0.6, 1.6, 4.0], dtype=torch.float64).unsqueeze(1)
+    beyond = torch.tensor([-25.0, -3.0, -0.6, 1.6, 4.0, 25.0], dtype=torch.float64).unsqueeze(1)
     return torch.cat([low + (high - low) * inside, grid.T, low + (high - low) * beyond])
 
 
@@ -106,6 +106,7 @@ class EfficientKan(Adapter):
 
     kind = "efficient-kan"
     methods = ("b_splines", "scaled_spline_weight")
+    tensors = _TENSORS
     settings = (
         "in_features", "out_features", "grid_size", "spline_order",
         "enable_standalone_scale_spline",
@@ -145,8 +146,10 @@ class EfficientKan(Adapter):
             return "its spline_scaler is gone"
         if not are_plain(knots, weight, base, weight if scaler is None else scaler):
             return "a weight or its grid is a tensor subclass or no tensor"
-        if knots.requires_grad:
+        if is_trained(knots):
             return "its grid requires a gradient"
+        if works_in_place(module.base_activation):
+            return "its base_activation works in place"
         order = module.spline_order
         if weight.shape != (module.out_features, module.in_features, module.grid_size + order):
             return "its spline_weight has another shape than its sizes say"

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kan_fast import reference
-from kan_fast.adapters.base import Adapter, Uses, are_plain, tensors_of
+from kan_fast.activations import works_in_place
+from kan_fast.adapters.base import Adapter, Uses, are_plain, forward_keeps, is_trained, tensors_of
 from kan_fast.adapters.self_check import differs
 from kan_fast.adapters.source import side_effects
 from kan_fast.gaussian import GaussianKANLinear, gaussian_layer
@@ -40,7 +41,9 @@ def _shape_mismatch(module: Any) -> str | None:
 def _inputs(module: Any) -> Tensor:
     in_features = module.spline_linear.weight.shape[1] // module.rbf.grid.numel()
     generator = torch.Generator().manual_seed(0)
-    return 2 * torch.randn((32, in_features), generator=generator, dtype=torch.float64)
+    x = 2 * torch.randn((32, in_features), generator=generator, dtype=torch.float64)
+    x[::4] *= 20
+    return x
 
 
 def _expected(module: Any, x: Tensor) -> Tensor:
@@ -67,6 +70,7 @@ class FastKan(Adapter):
 
     kind = "fast-kan"
     settings = _SETTINGS
+    tensors = ("layernorm", "rbf", "spline_linear", "base_linear")
     arguments = {"use_layernorm": True}
 
     def is_candidate_class(self, cls: type[nn.Module]) -> bool:
@@ -107,9 +111,15 @@ class FastKan(Adapter):
             return "its spline_linear has a bias"
         if not are_plain(weight, centers):
             return "a weight or its rbf.grid is a tensor subclass or no tensor"
-        if centers.requires_grad:
+        if is_trained(centers):
             return "its rbf.grid is trained"
-        return weight, 0
+        if centers.dim() != 1:
+            return "its rbf.grid has more than one dimension"
+        base = module._modules.get("base_linear")
+        if base is not None and works_in_place(module.base_activation):
+            return "its base_activation works in place"
+        return weight, 0, centers
 
     def run(self, module: Any, x: Tensor, ready: tuple, own: Callable[[], Tensor]) -> Tensor:
-        return gaussian_layer(module, x)
+        x, centers = forward_keeps(x, ready[2])
+        return gaussian_layer(module, x, centers)

@@ -18,11 +18,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kan_fast.activations import known_activation
+from kan_fast.activations import known_activation, works_in_place
 from kan_fast.adapters import pykan_grid, pykan_symbols
-from kan_fast.adapters.base import has
+from kan_fast.adapters.base import has, is_trained
 from kan_fast.adapters.pykan_activations import LayerActivations, keep
-from kan_fast.adapters.pykan_layer import is_finite, sets_known_grids, sum_of_edges
+from kan_fast.adapters.pykan_layer import is_finite, sum_of_edges
 from kan_fast.adapters.pykan_symbols import is_zero
 from kan_fast.adapters.source import fingerprint
 from kan_fast.torch_internals import in_forward_mode, in_transform
@@ -67,7 +67,7 @@ def methods(cls: type[nn.Module]) -> dict[str, Callable | None]:
     }
     layer = vars(sys.modules[cls.__module__]).get("KANLayer")
     own = fingerprint(*[getattr(cls, name, None) for name in grids])
-    return found | grids if own in KNOWN_GRIDS and sets_known_grids(layer) else found
+    return found | grids if own in KNOWN_GRIDS and pykan_grid.sets_known_grids(layer) else found
 
 
 def _layer_reason(n: int, layer: Any) -> str | None:
@@ -82,16 +82,30 @@ def _layer_reason(n: int, layer: Any) -> str | None:
 def own_code_reason(module: Any) -> str | None:
     """Why pykan's code runs the whole model, whatever its input; None where it does not."""
     for n, layer in enumerate(module.act_fun):
-        if layer.grid.requires_grad:
+        if is_trained(layer.grid):
             return f"a grid that requires a gradient in layer {n}"
         if module.symbolic_enabled and module.symbolic_fun[n].mask.requires_grad:
             return f"a symbolic mask that requires a gradient in layer {n}"
+    if not _multiplies_pairs(module):
+        return "groups of products that its widths do not say, or of fewer than two"
     if module.save_act or module.symbolic_enabled:
         if in_transform() or in_forward_mode():
             return "a transform around it while save_act or symbolic_enabled is on"
         if torch.compiler.is_compiling():
             return "a compiler around it while save_act or symbolic_enabled is on"
     return None
+
+
+def _multiplies_pairs(module: Any) -> bool:
+    """Whether all products are of two columns or more: of fewer, pykan takes what it computed
+    before."""
+    for n, (_, products) in enumerate(module.width[1:], 1):
+        if products:
+            same = module.mult_homo
+            arities = [module.mult_arity] * products if same else list(module.mult_arity[n])
+            if len(arities) != products or min(arities) < 2:
+                return False
+    return True
 
 
 def run(
@@ -146,6 +160,8 @@ def _warn_once(size: str, n: int, reason: str) -> None:
 
 def activation_of(layer: Any) -> str | None:
     """The kernels' name of a layer's base function; None where they do not know it."""
+    if works_in_place(layer.base_fun):
+        return None
     known = known_activation(layer.base_fun)
     if isinstance(known, str):
         return known

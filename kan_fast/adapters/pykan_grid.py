@@ -10,14 +10,37 @@ Source: pykan 0.2.8, `KANLayer.update_grid_from_samples`, `KANLayer.initialize_g
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from kan_fast.adapters.source import fingerprint
 from kan_fast.grid import least_norm_fit, refined_inner_knots, refit
 from kan_fast.shared_grids import agree, of_all_processes
+
+#: fingerprints of what sets grids of a layer
+KNOWN_GRIDS: dict[str, str] = {"e3cbbfceb85b4702": "pykan 0.2.8"}
+
+
+def sets_known_grids(cls: type | None) -> bool:
+    """Whether a layer class sets grids as pykan does."""
+    if cls is None:
+        return False
+    names = vars(sys.modules[cls.__module__])
+    functions = (getattr(cls, n, None) for n in _METHODS)
+    spline = (names.get(n) for n in ("coef2curve", "curve2coef", "extend_grid", "B_batch"))
+    return fingerprint(*functions, *spline) in KNOWN_GRIDS
+
+
+_METHODS = ("update_grid_from_samples", "initialize_grid_from_parent")
+
+
+def _is_known(layer: Any) -> bool:
+    """The same of one layer, which may have a method of its own."""
+    return not any(n in layer.__dict__ for n in _METHODS) and sets_known_grids(type(layer))
 
 
 def regular(knots: Tensor) -> bool:
@@ -84,7 +107,7 @@ def _fit_with_pykan_basis(
     return least_norm_fit(normal, cross, coef)
 
 
-def update_layer(layer: Any, original: Callable, x: Tensor, mode: str = "sample") -> None:
+def update_layer(layer: Any, original: Callable, /, x: Tensor, mode: str = "sample") -> None:
     """`KANLayer.update_grid_from_samples`."""
     x = of_all_processes(x)
     if not _usable(x, layer):
@@ -97,7 +120,7 @@ def update_layer(layer: Any, original: Callable, x: Tensor, mode: str = "sample"
 
 
 def from_parent(
-    layer: Any, original: Callable, parent: Any, x: Tensor, mode: str = "sample"
+    layer: Any, original: Callable, /, parent: Any, x: Tensor, mode: str = "sample"
 ) -> None:
     """`KANLayer.initialize_grid_from_parent`."""
     x = of_all_processes(x)
@@ -121,22 +144,31 @@ def _usable(x: Tensor, layer: Any) -> bool:
     return there and bool(torch.isfinite(x).all())
 
 
-def update_model(model: Any, original: Callable, x: Tensor) -> None:
+def update_model(model: Any, original: Callable, /, x: Tensor) -> None:
     """`MultKAN.update_grid_from_samples`: every layer on what the updated ones before it give."""
     for n, layer in enumerate(model.act_fun):
         model.get_act(x)
-        update_layer(layer, layer.update_grid_from_samples, model.acts[n])
+        own = layer.update_grid_from_samples
+        if _is_known(layer):
+            update_layer(layer, own, model.acts[n])
+        else:
+            own(model.acts[n])
 
 
-def model_grid_from_another(model: Any, original: Callable, other: Any, x: Tensor) -> None:
+def model_grid_from_another(finer: Any, original: Callable, /, model: Any, x: Tensor) -> None:
     """`MultKAN.initialize_grid_from_another_model`."""
-    other(x)
-    for layer, parent, acts in zip(model.act_fun, other.act_fun, other.acts, strict=False):
-        from_parent(layer, layer.initialize_grid_from_parent, parent, acts)
+    model(x)
+    for layer, parent, acts in zip(finer.act_fun, model.act_fun, model.acts, strict=False):
+        own = layer.initialize_grid_from_parent
+        if _is_known(layer):
+            from_parent(layer, own, parent, acts)
+        else:
+            own(parent, acts)
 
 
-def model_from_another(model: Any, original: Callable, other: Any, x: Tensor) -> Any:
+def model_from_another(model: Any, original: Callable, /, another_model: Any, x: Tensor) -> Any:
     """`MultKAN.initialize_from_another_model`, which `refine` calls on the finer model."""
+    other = another_model
     model.initialize_grid_from_another_model(other, x)
     for n, (layer, parent) in enumerate(zip(model.act_fun, other.act_fun, strict=True)):
         for name in ("scale_base", "scale_sp", "mask"):

@@ -7,24 +7,19 @@ Interface and semantics: pykan 0.2.8.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from kan_fast.activations import known_activation
+from kan_fast.activations import known_activation, works_in_place
 from kan_fast.adapters import pykan_grid
-from kan_fast.adapters.base import has
+from kan_fast.adapters.base import has, is_trained
 from kan_fast.adapters.pykan_activations import knots_of
 from kan_fast.adapters.pykan_curves import postspline_and_postacts
-from kan_fast.adapters.source import fingerprint
 from kan_fast.functional import kan_linear
 from kan_fast.torch_internals import in_forward_mode, in_transform
-
-#: fingerprints of what sets grids
-KNOWN_GRIDS: dict[str, str] = {"e3cbbfceb85b4702": "pykan 0.2.8"}
 
 _METHODS = ("forward", "update_grid_from_samples", "initialize_grid_from_parent", "get_subset")
 _ATTRIBUTES = ("grid", "coef", "mask", "scale_base", "scale_sp", "base_fun", "k")
@@ -51,19 +46,9 @@ def weight_and_order(module: Any) -> tuple[Tensor, int]:
     return module.coef, module.k
 
 
-def sets_known_grids(cls: type | None) -> bool:
-    """Whether a layer class sets grids as pykan does."""
-    if cls is None or not is_candidate_class(cls):
-        return False
-    names = vars(sys.modules[cls.__module__])
-    functions = (cls.update_grid_from_samples, cls.initialize_grid_from_parent)
-    spline = (names.get(n) for n in ("coef2curve", "curve2coef", "extend_grid", "B_batch"))
-    return fingerprint(*functions, *spline) in KNOWN_GRIDS
-
-
 def methods(cls: type[nn.Module]) -> dict[str, Callable | None]:
     """What takes the place of the class's own methods on accelerated layers."""
-    if not sets_known_grids(cls):
+    if not pykan_grid.sets_known_grids(cls):
         return {}
     return {
         "update_grid_from_samples": pykan_grid.update_layer,
@@ -73,9 +58,9 @@ def methods(cls: type[nn.Module]) -> dict[str, Callable | None]:
 
 def own_code_reason(module: Any) -> str | None:
     """Why a call runs pykan's own forward, whatever its input; None where kernels do the same."""
-    if module.grid.requires_grad:
+    if is_trained(module.grid):
         return "a grid that requires a gradient"
-    if not isinstance(known_activation(module.base_fun), str):
+    if works_in_place(module.base_fun) or not isinstance(known_activation(module.base_fun), str):
         return "a base function that no kernel has"
     if in_transform() or in_forward_mode():
         return "a transform around it"
@@ -93,6 +78,8 @@ def is_finite(x: Tensor, layer: Any) -> bool:
 def run(module: Any, x: Tensor) -> tuple:
     """`y` and what else pykan's forward returns."""
     activation = known_activation(module.base_fun)
+    if torch.is_grad_enabled() and not x.requires_grad:
+        x = x.clone()  # pykan's backward does not read the batch again
     y = sum_of_edges(module, x, activation)
     preacts = x.unsqueeze(1).clone().expand(-1, module.coef.shape[1], -1)
     parameters = (module.coef, module.scale_sp, module.scale_base, module.mask)

@@ -14,9 +14,27 @@ from torch import nn
 
 from kan_fast.adapters.base import FLAG
 
+_SHAPES = frozenset("dim ndim size shape".split())
+_SIZES = frozenset(
+    "in_features out_features grid_size spline_order in_dim out_dim width_in".split()
+)
+
+
+def _asks_sizes(condition: ast.AST, settings: frozenset) -> bool:
+    """Whether a condition is about shapes and settings of the layer alone, not about numbers."""
+    attributes = (n.attr for n in ast.walk(condition) if isinstance(n, ast.Attribute))
+    return all(name in _SHAPES or name in settings for name in attributes)
+
+
+def _counts_rows(condition: ast.AST) -> bool:
+    """Whether a condition asks how large the batch is."""
+    text = ast.unparse(condition)
+    return any(rows in text for rows in (".size(0)", ".shape[0]", "len(", ".size()[0]"))
+
 
 class _Normalise(ast.NodeTransformer):
-    """Removes what does not change results: docstrings, assertions, annotations, cache clearing."""
+    """Removes what does not change results: docstrings, assertions about shapes, annotations, cache
+    clearing."""
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:
         self.generic_visit(node)
@@ -24,7 +42,7 @@ class _Normalise(ast.NodeTransformer):
         node.body = [
             s
             for s in node.body
-            if not isinstance(s, ast.Assert)
+            if not (isinstance(s, ast.Assert) and _asks_sizes(s.test, _SIZES))
             and not (isinstance(s, ast.Expr) and isinstance(s.value, ast.Constant))
             and not (isinstance(s, ast.Expr) and "empty_cache" in ast.dump(s))
         ] or [ast.Pass()]
@@ -105,6 +123,8 @@ _WRITING_CALLS = frozenset(
     "register_buffer register_parameter retain_grad item tolist numpy".split()
 )
 _WORLDLY_CALLS = frozenset("print exec eval setattr delattr open globals input".split())
+#: they treat some numbers in a way that a test may not meet
+_OF_RANGES = frozenset("nan_to_num isnan isinf isfinite clamp clamp_min clamp_max clip".split())
 _GRADIENT_MODES = frozenset("no_grad enable_grad inference_mode set_grad_enabled".split())
 
 
@@ -176,6 +196,10 @@ def _in_node(node: ast.AST, plain_attributes: frozenset) -> str | None:
     for target in targets:
         if isinstance(target, (ast.Attribute, ast.Subscript)):
             return f"writes {ast.unparse(target)}"
+    if isinstance(node, (ast.If, ast.IfExp, ast.While, ast.Assert)):
+        rows = not isinstance(node, ast.Assert) and _counts_rows(node.test)
+        if rows or not _asks_sizes(node.test, plain_attributes | _SIZES):
+            return f"asks whether {ast.unparse(node.test)}"
     if isinstance(node, (ast.Global, ast.Nonlocal)):
         return "writes a global variable"
     if isinstance(node, ast.Name) and node.id in _WORLDLY_CALLS:
@@ -184,6 +208,8 @@ def _in_node(node: ast.AST, plain_attributes: frozenset) -> str | None:
         if isinstance(node.value, ast.Name) and node.value.id == "self":
             if node.attr not in plain_attributes:
                 return f"uses self.{node.attr}"
+        elif node.attr in _OF_RANGES:
+            return f"uses .{node.attr}, which treats some numbers in its own way"
         elif node.attr in _WRITING_CALLS or node.attr in _GRADIENT_MODES or node.attr == "data":
             return f"uses .{node.attr}"
         elif node.attr.endswith("_") and not node.attr.startswith("_"):

@@ -1,6 +1,6 @@
-"""The contractions by operators that torch's older vmap knows (`is_grads_batched`).
+"""The contractions by plain operators, where the numbers of a tensor do not lie at its address.
 
-Its tensors have no address, and it has no rule for einsum; rare enough for plain torch to do.
+The older vmap (`is_grads_batched`) has no rule for einsum. All of this is rare enough for torch.
 """
 
 from __future__ import annotations
@@ -9,13 +9,14 @@ from torch import Tensor
 
 from kan_fast import reference
 from kan_fast.spec import BasisSpec, DenseBasis
-from kan_fast.torch_internals import is_legacy_batched
+from kan_fast.torch_internals import is_legacy_batched, is_zero_tensor
 
 
-def is_batched(*tensors: Tensor | None) -> bool:
-    """Whether one of them is a batch of the older vmap."""
+def lacks_address(*tensors: Tensor | None) -> bool:
+    """Whether kernels cannot read one of them: a batch of the older vmap, a view such as
+    `z.conj().imag` that stands for the negative of its memory, or zeros without memory."""
     for t in tensors:
-        if t is not None and is_legacy_batched(t):
+        if t is not None and (is_legacy_batched(t) or t.is_neg() or is_zero_tensor(t)):
             return True
     return False
 

@@ -84,7 +84,7 @@ class CudaKernels:
         `[rows, in_features]`."""
         check_derivative(derivative)
         parameters = (spline_weight, spline_scaler, base_weight)
-        if batched.is_batched(v, *parameters):
+        if batched.lacks_address(x, v, *parameters):
             return batched.out(x, v, knots, parameters, basis, derivative)
         y = x.new_empty((x.shape[0], spline_weight.shape[0]))
         extension = machine.extension()
@@ -129,7 +129,7 @@ class CudaKernels:
         if need[0]:
             check_derivative(derivative_in)
         parameters = (spline_weight, spline_scaler, base_weight)
-        if batched.is_batched(u, v, *parameters):
+        if batched.lacks_address(x, u, v, *parameters):
             return batched.in_weight(
                 x, u, v, knots, parameters, basis, derivative_in, derivative_weight, need
             )
@@ -173,7 +173,7 @@ class CudaKernels:
     ) -> tuple[Tensor, Tensor | None]:
         """`S` of eq. 7: its spline part `weight_shape`, and its base part or None."""
         check_derivative(derivative)
-        if batched.is_batched(u, v):
+        if batched.lacks_address(x, u, v):
             spline, base = batched.weight(x, u, v, knots, basis, derivative)
             return spline, base if with_base else None
         # S does not depend on the weights; only their sizes are read

@@ -49,7 +49,7 @@ def out(
         bases: of the layers.
         parameters: knots, spline_weight, spline_scaler and base_weight of each.
     """
-    if batched.is_batched(x, *parameters):
+    if batched.lacks_address(x, *parameters):
         return None
     outputs = [
         x.new_empty((x.shape[0], parameters[_PER_LAYER * n + 1].shape[0]))
@@ -114,7 +114,7 @@ def _backward(
     need: Sequence[bool],
     arrived: Tensor,
 ) -> tuple[Tensor | None, Tensor | None, list[Tensor | None]] | None:
-    if batched.is_batched(u, t, *inputs, *parameters):
+    if batched.lacks_address(u, t, *inputs, *parameters):
         return None
     x = inputs[0]
     is_double = x.dtype is torch.float64

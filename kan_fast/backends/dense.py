@@ -75,7 +75,7 @@ class DenseKernels:
     def out(self, x, v, knots, spline_weight, spline_scaler, base_weight, basis, derivative):
         """y of eq. 5 for a dense family; `knots` are centers."""
         check_derivative(derivative)
-        if batched.is_batched(v, spline_weight):
+        if batched.lacks_address(x, v, spline_weight):
             return batched.out(x, v, knots, (spline_weight, None, None), basis, derivative)
         out_features = spline_weight.shape[0]
         weight = spline_weight.reshape(out_features, -1)
@@ -108,7 +108,7 @@ class DenseKernels:
         """z of eq. 6 and S of eq. 7, a block at a time."""
         if need[0]:
             check_derivative(derivative_in)
-        if batched.is_batched(u, v, spline_weight):
+        if batched.lacks_address(x, u, v, spline_weight):
             parameters = (spline_weight, None, None)
             return batched.in_weight(
                 x, u, v, knots, parameters, basis, derivative_in, derivative_weight, need
@@ -149,7 +149,7 @@ class DenseKernels:
     def weight(self, x, u, v, knots, weight_shape, with_base, basis, derivative):
         """S of eq. 7."""
         check_derivative(derivative)
-        if batched.is_batched(u, v):
+        if batched.lacks_address(x, u, v):
             return batched.weight(x, u, v, knots, basis, derivative)
         out_features, in_features, num_basis = weight_shape
         grad = x.new_empty((out_features, in_features * num_basis), dtype=self._dtype or x.dtype)

@@ -105,7 +105,7 @@ def out(
     """`y` of docs/math.md eq. 5, `[rows, out_features]`; `x` and `v` are `[rows, in_features]`."""
     check_derivative(derivative)
     parameters = (spline_weight, spline_scaler, base_weight)
-    if batched.is_batched(v, *parameters):
+    if batched.lacks_address(x, v, *parameters):
         return batched.out(x, v, knots, parameters, basis, derivative)
     numbers, _alive = layer_numbers(x, v, knots, *parameters, basis)
     y = x.new_empty((x.shape[0], spline_weight.shape[0]))
@@ -137,7 +137,7 @@ def in_weight(
     if need[0]:
         check_derivative(derivative_in)
     parameters = (spline_weight, spline_scaler, base_weight)
-    if batched.is_batched(u, v, *parameters):
+    if batched.lacks_address(x, u, v, *parameters):
         return batched.in_weight(
             x, u, v, knots, parameters, basis, derivative_in, derivative_weight, need
         )
@@ -166,7 +166,7 @@ def weight(
 ) -> tuple[Tensor, Tensor | None]:
     """`S` of eq. 7: its spline part `weight_shape`, and its base part or None."""
     check_derivative(derivative)
-    if batched.is_batched(u, v):
+    if batched.lacks_address(x, u, v):
         spline, base = batched.weight(x, u, v, knots, basis, derivative)
         return spline, base if with_base else None
     spline = x.new_empty(weight_shape)
@@ -191,6 +191,7 @@ def gram(
         `[in_features, num_basis + 1, other num_basis + 1]` in float64, or the shape of `x`.
     """
     first, second = (k.contiguous() for k in knots)
+    x = x.resolve_neg()
     rows, in_features = x.shape
     sizes = [k.shape[1] - basis.spline_order for k in (first, second)]
     found = x.new_empty((in_features, *sizes), dtype=torch.float64) if cotangent is None else None

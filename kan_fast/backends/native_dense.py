@@ -120,7 +120,7 @@ def out(
     """`y` of eq. 5; `knots` are the centers of a family that has some. `base` and `bias` `[out]`,
     contiguous, are added; `norm` comes before the functions."""
     check_derivative(derivative)
-    if batched.is_batched(v, spline_weight):
+    if batched.lacks_address(x, v, spline_weight):
         return batched.out(x, v, knots, (spline_weight, None, None), basis, derivative)
     spline_weight = _readable(spline_weight)
     numbers, _alive = _layer_numbers(x, v, knots, spline_weight, basis, norm)
@@ -148,7 +148,7 @@ def in_weight(
     """`z` of eq. 6 and `S` of eq. 7 in one pass; None where not needed."""
     if need[0]:
         check_derivative(derivative_in)
-    if batched.is_batched(u, v, spline_weight):
+    if batched.lacks_address(x, u, v, spline_weight):
         parameters = (spline_weight, None, None)
         return batched.in_weight(
             x, u, v, knots, parameters, basis, derivative_in, derivative_weight, need
@@ -235,7 +235,7 @@ def weight(
 ) -> tuple[Tensor, None]:
     """`S` of eq. 7."""
     check_derivative(derivative)
-    if batched.is_batched(u, v):
+    if batched.lacks_address(x, u, v):
         return batched.weight(x, u, v, knots, basis, derivative)
     # the kernel reads no weights where z is not asked for
     shape = x.new_empty(weight_shape)

@@ -47,7 +47,7 @@ class TritonKernels:
         """`y` of docs/math.md eq. 5, `[rows, out_features]`."""
         check_derivative(derivative)
         parameters = (spline_weight, spline_scaler, base_weight)
-        if batched.is_batched(v, *parameters):
+        if batched.lacks_address(x, v, *parameters):
             return batched.out(x, v, knots, parameters, basis, derivative)
         layer = Layer(knots, *parameters, basis)
         y = x.new_empty((x.shape[0], layer.out_features), dtype=self.out_dtype)
@@ -84,7 +84,7 @@ class TritonKernels:
         if need[0]:
             check_derivative(derivative_in)
         parameters = (spline_weight, spline_scaler, base_weight)
-        if batched.is_batched(u, v, *parameters):
+        if batched.lacks_address(x, u, v, *parameters):
             return batched.in_weight(
                 x, u, v, knots, parameters, basis, derivative_in, derivative_weight, need
             )
@@ -159,7 +159,7 @@ class TritonKernels:
     ) -> tuple[Tensor, Tensor | None]:
         """`S` of eq. 7: its spline part `weight_shape`, and its base part or None."""
         check_derivative(derivative)
-        if batched.is_batched(u, v):
+        if batched.lacks_address(x, u, v):
             spline, base = batched.weight(x, u, v, knots, basis, derivative)
             return spline, base if with_base else None
         # S does not depend on the weights, which lend their shapes alone
