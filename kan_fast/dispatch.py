@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from kan_fast import envs, torch_internals
 from kan_fast.adapters.base import ANY, CHECKED, FLAG, REFUSED, Adapter, Verdict
 from kan_fast.functional import autocast_enabled, plan_for
+from kan_fast.hooks import has_hooks
 
 #: sees every call of a layer whose class is known, before it is decided how to run it: the layer,
 #: the arguments and whether the call is of its forward; set by `zero_code.py`
@@ -92,6 +93,8 @@ def _guarded(module: Any, adapter: Adapter, verdict: Any, x: Any, own: Callable[
             reason = ready = adapter.prepare(module)
             if type(ready) is not str:
                 reason, backend = _backend_for(x, ready[0], ready[1])
+                if backend and not _may_meet(module, verdict, x):
+                    reason, backend = "an input of a new kind while hooks are on a part", ""
                 if backend:
                     y = adapter.run(module, x, ready, own)
                     if x.dim() == 2 and x.numel() or _takes(verdict, x, y, own):
@@ -109,6 +112,14 @@ def _guarded(module: Any, adapter: Adapter, verdict: Any, x: Any, own: Callable[
         _say_once(module, adapter, reason)
     adapter.own_code(module)
     return y
+
+
+def _may_meet(module: nn.Module, verdict: Verdict, x: Tensor) -> bool:
+    """Whether a part of the layer may be called twice for an input of a new kind: hooks, such as
+    those of a spectral norm, and parametrisations may count calls."""
+    if x.dim() == 2 and x.numel() or (x.dim(), not x.numel()) in verdict.seen:
+        return True
+    return not any(has_hooks(m) or "parametrizations" in m._modules for m in module.modules())
 
 
 def _takes(verdict: Verdict, x: Tensor, y: Tensor, own: Callable[[], Any]) -> bool:

@@ -220,16 +220,17 @@ def test_pykan_layers_that_set_grids_in_their_own_way() -> None:
 
 
 def test_pykan_models_from_another_by_keywords() -> None:
-    x = torch.rand(50, 2)
+    x = torch.rand(2000, 2) * 2 - 1
     found = []
     for by_keyword in (False, True):
+        # enough samples for all coefficients
         coarse, fine = pykan_twins(grid=3)[1], pykan_twins(grid=6)[1]
         for name in ("initialize_grid_from_another_model", "initialize_from_another_model"):
             method = getattr(fine, name)
             first, second = inspect.signature(method).parameters
             method(**{first: coarse, second: x}) if by_keyword else method(coarse, x)
         found.append(fine(x).detach())
-    assert torch.equal(*found)
+    torch.testing.assert_close(*found, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("arities", [[2, 1], [1, 2], [2], [2, 2, 2], [3, 2]], ids=str)
