@@ -62,6 +62,13 @@ def weight_gradients(
     return unfold(spline, base, spline_weight, spline_scaler, need)
 
 
+def engine_wants(next_functions: tuple) -> bool:
+    """Whether this pass of the engine may want a gradient of one of some nodes: those of tensors
+    that require one. False is the rare answer, so that a training step asks once."""
+    functions = [f for f, _ in next_functions if f is not None]
+    return not functions or any(torch_internals.will_execute(f) is not False for f in functions)
+
+
 def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
     """Which parameters this pass of the engine wants gradients of.
 
@@ -75,11 +82,7 @@ def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
     need = ctx.needs_input_grad[at : at + 3]
     if not any(need) or in_transform():
         return need
-    functions = [f for f, _ in ctx.next_functions[node:] if f is not None]
-    # False is the rare answer, so that a training step asks once
-    if functions and all(torch_internals.will_execute(f) is False for f in functions):
-        return (False,) * 3
-    return need
+    return need if engine_wants(ctx.next_functions[node:]) else (False,) * 3
 
 
 def input_gradient(x: Tensor, u: Tensor, *layer: Any) -> Tensor:

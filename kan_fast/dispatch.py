@@ -93,11 +93,16 @@ def _guarded(module: Any, adapter: Adapter, verdict: Any, x: Any, own: Callable[
             reason = ready = adapter.prepare(module)
             if type(ready) is not str:
                 reason, backend = _backend_for(x, ready[0], ready[1])
-                if backend and not _may_meet(module, verdict, x):
+                is_unusual = backend and (x.dim() != 2 or not x.numel())
+                kind = (x.dim(), not x.numel()) if is_unusual else None
+                is_new = kind is not None and kind not in verdict.seen
+                if is_new and _counts_calls(module):
                     reason, backend = "an input of a new kind while hooks are on a part", ""
                 if backend:
                     y = adapter.run(module, x, ready, own)
-                    if x.dim() == 2 and x.numel() or _takes(verdict, x, y, own):
+                    if not is_new or _makes_the_same(own, y):
+                        if is_new:
+                            verdict.seen.add(kind)
                         verdict.runs.by[backend] += 1
                         return y
                     reason = f"its forward treats {x.dim()}-D inputs in its own way"
@@ -105,37 +110,31 @@ def _guarded(module: Any, adapter: Adapter, verdict: Any, x: Any, own: Callable[
             if torch_internals.ends_recomputation(error):
                 raise
             reason = str(error).split("; ")[0].split(": ", 1)[-1]
-    is_new = reason not in verdict.runs.own
+    is_first = reason not in verdict.runs.own
     verdict.runs.own[reason] += 1
     y = own()
-    if is_new:  # a call that raises says enough
+    if is_first:  # a call that raises says enough
         _say_once(module, adapter, reason)
     adapter.own_code(module)
     return y
 
 
-def _may_meet(module: nn.Module, verdict: Verdict, x: Tensor) -> bool:
-    """Whether a part of the layer may be called twice for an input of a new kind: hooks, such as
-    those of a spectral norm, and parametrisations may count calls."""
-    if x.dim() == 2 and x.numel() or (x.dim(), not x.numel()) in verdict.seen:
-        return True
-    return not any(has_hooks(m) or "parametrizations" in m._modules for m in module.modules())
+def _counts_calls(module: nn.Module) -> bool:
+    """Whether a part of a layer may notice a second call: hooks, such as those of a spectral norm,
+    and parametrisations."""
+    parts = (m for m in module.modules() if m is not module)
+    return any(has_hooks(m) or "parametrizations" in m._modules for m in parts)
 
 
-def _takes(verdict: Verdict, x: Tensor, y: Tensor, own: Callable[[], Any]) -> bool:
-    """Whether the plain code makes of an unusual input a result like `y`: it meets each kind once,
-    since some copies take inputs of one kind alone."""
-    kind = x.dim(), not x.numel()
-    if kind not in verdict.seen:
-        try:
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                wanted = own()
-        except Exception:  # which the plain code raises again when it runs instead
-            return False
-        if not isinstance(wanted, Tensor) or wanted.shape != y.shape:
-            return False
-        verdict.seen.add(kind)
-    return True
+def _makes_the_same(own: Callable[[], Any], y: Any) -> bool:
+    """Whether the plain code gives a tensor of the shape of `y`: it meets each unusual kind of
+    input once, since some copies take inputs of one kind alone."""
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            wanted = own()
+    except Exception:  # which the plain code raises again when it runs instead
+        return False
+    return isinstance(wanted, Tensor) and wanted.shape == y.shape
 
 
 def _backend_for(x: Any, weight: Tensor, spline_order: int) -> tuple[str, str]:

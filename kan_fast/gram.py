@@ -16,6 +16,7 @@ from torch.autograd import Function
 from kan_fast import reference
 from kan_fast.autograd import Weight
 from kan_fast.backends import BACKENDS
+from kan_fast.backends.batched import lacks_address
 from kan_fast.functional import plan_for
 from kan_fast.spec import BasisSpec
 
@@ -38,7 +39,8 @@ def _call(
 ) -> Tensor:
     """The Gram matrix, or with a cotangent the sum over its entries for each row and input."""
     # create_graph: the same sums as a graph of torch operators
-    backend = None if torch.is_grad_enabled() else _backend(x, basis)
+    by_torch = torch.is_grad_enabled() or lacks_address(x, *knots, cotangent)
+    backend = None if by_torch else _backend(x, basis)
     run = _by_torch if backend is None else backend.gram
     return run(x, knots, basis, derivatives, cotangent)
 

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from kan_fast import torch_internals
 from kan_fast.activations import known_activation
-from kan_fast.autograd import Out
+from kan_fast.autograd import Out, engine_wants
 from kan_fast.backends import BACKENDS
 from kan_fast.backends.batched import lacks_address
 from kan_fast.checks import fits
@@ -63,7 +62,9 @@ class _Stack(Function):
         check_kinds(ctx.kinds, saved)
         inputs, parameters = saved[: len(ctx.bases)], saved[len(ctx.bases) :]
         need_x, _, _, *need = ctx.needs_input_grad
-        need = _wanted(ctx, parameters, need)
+        # next_functions has an entry for each tensor; the first is x
+        if not engine_wants(ctx.next_functions[1:]):
+            need = [False] * len(need)
         if torch.is_grad_enabled():
             if ctx.of_network is None or lacks_address(u, *saved):
                 *_, found = _again(ctx, inputs, parameters, u, need_x, need)
@@ -147,19 +148,6 @@ def _outputs(
         x = kernels.out(x, None, *parameters[_PER_LAYER * n :][:_PER_LAYER], basis, 0)
         outputs.append(x)
     return outputs, None
-
-
-def _wanted(ctx: Any, parameters: Sequence[Tensor | None], need: list[bool]) -> list[bool]:
-    """What of `need` this pass of the engine wants: torch.autograd.grad(u, x) wants none."""
-    # next_functions has an entry for each tensor; the first is x
-    functions = iter(ctx.next_functions[1:])
-    for t, needed in zip(parameters, need, strict=True):
-        function = None if t is None else next(functions)[0]
-        if not needed or function is None:
-            continue
-        if torch_internals.will_execute(function) is not False:
-            return need
-    return [False] * len(need)
 
 
 def _again(

@@ -120,11 +120,16 @@ class Verdict:
                 return False
         return True
 
-    def __deepcopy__(self, memo: dict) -> str:
+    @property
+    def in_copies(self) -> str:
+        """The mark of copies and pickles."""
         return self.adapter.kind if self.reason is None else REFUSED
 
+    def __deepcopy__(self, memo: dict) -> str:
+        return self.in_copies
+
     def __reduce__(self) -> tuple:
-        return str, (self.__deepcopy__({}),)
+        return str, (self.in_copies,)
 
 
 class Adapter:

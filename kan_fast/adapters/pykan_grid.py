@@ -24,6 +24,8 @@ from kan_fast.shared_grids import agree, of_all_processes
 #: fingerprints of what sets grids of a layer
 KNOWN_GRIDS: dict[str, str] = {"e3cbbfceb85b4702": "pykan 0.2.8"}
 
+_METHODS = ("update_grid_from_samples", "initialize_grid_from_parent")
+
 
 def sets_known_grids(cls: type | None) -> bool:
     """Whether a layer class sets grids as pykan does."""
@@ -33,9 +35,6 @@ def sets_known_grids(cls: type | None) -> bool:
     functions = (getattr(cls, n, None) for n in _METHODS)
     spline = (names.get(n) for n in ("coef2curve", "curve2coef", "extend_grid", "B_batch"))
     return fingerprint(*functions, *spline) in KNOWN_GRIDS
-
-
-_METHODS = ("update_grid_from_samples", "initialize_grid_from_parent")
 
 
 def _is_known(layer: Any) -> bool:
@@ -168,12 +167,11 @@ def model_grid_from_another(finer: Any, original: Callable, /, model: Any, x: Te
 
 def model_from_another(model: Any, original: Callable, /, another_model: Any, x: Tensor) -> Any:
     """`MultKAN.initialize_from_another_model`, which `refine` calls on the finer model."""
-    other = another_model
-    model.initialize_grid_from_another_model(other, x)
-    for n, (layer, parent) in enumerate(zip(model.act_fun, other.act_fun, strict=True)):
+    model.initialize_grid_from_another_model(another_model, x)
+    for n, (layer, parent) in enumerate(zip(model.act_fun, another_model.act_fun, strict=True)):
         for name in ("scale_base", "scale_sp", "mask"):
             getattr(layer, name).data = getattr(parent, name).data
         for name in ("node_bias", "node_scale", "subnode_bias", "subnode_scale"):
-            getattr(model, name)[n].data = getattr(other, name)[n].data
-        model.symbolic_fun[n] = other.symbolic_fun[n]
+            getattr(model, name)[n].data = getattr(another_model, name)[n].data
+        model.symbolic_fun[n] = another_model.symbolic_fun[n]
     return model.to(model.device)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from kan_fast.activations import known_activation, works_in_place
 from kan_fast.adapters import pykan_grid
-from kan_fast.adapters.base import has, is_trained
+from kan_fast.adapters.base import forward_keeps, has, is_trained
 from kan_fast.adapters.pykan_activations import knots_of
 from kan_fast.adapters.pykan_curves import postspline_and_postacts
 from kan_fast.functional import kan_linear
@@ -78,8 +78,6 @@ def is_finite(x: Tensor, layer: Any) -> bool:
 def run(module: Any, x: Tensor) -> tuple:
     """`y` and what else pykan's forward returns."""
     activation = known_activation(module.base_fun)
-    if torch.is_grad_enabled() and not x.requires_grad:
-        x = x.clone()  # pykan's backward does not read the batch again
     y = sum_of_edges(module, x, activation)
     preacts = x.unsqueeze(1).clone().expand(-1, module.coef.shape[1], -1)
     parameters = (module.coef, module.scale_sp, module.scale_base, module.mask)
@@ -91,9 +89,7 @@ def run(module: Any, x: Tensor) -> tuple:
 
 def sum_of_edges(layer: Any, x: Tensor, activation: str) -> Tensor:
     """sum_i mask (scale_base base(x_i) + scale_sp spline(x_i))."""
-    knots = knots_of(layer)
-    if torch.is_grad_enabled():
-        knots = knots.clone()  # pykan's backward does not read them again
+    x, knots = forward_keeps(x, knots_of(layer))
     return kan_linear(x, knots, *weights(layer), spline_order=layer.k, base_activation=activation)
 
 

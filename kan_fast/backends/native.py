@@ -191,7 +191,6 @@ def gram(
         `[in_features, num_basis + 1, other num_basis + 1]` in float64, or the shape of `x`.
     """
     first, second = (k.contiguous() for k in knots)
-    x = x.resolve_neg()
     rows, in_features = x.shape
     sizes = [k.shape[1] - basis.spline_order for k in (first, second)]
     found = x.new_empty((in_features, *sizes), dtype=torch.float64) if cotangent is None else None
