@@ -65,8 +65,13 @@ def weight_gradients(
 def engine_wants(next_functions: tuple) -> bool:
     """Whether this pass of the engine may want a gradient of one of some nodes: those of tensors
     that require one. False is the rare answer, so that a training step asks once."""
-    functions = [f for f, _ in next_functions if f is not None]
-    return not functions or any(torch_internals.will_execute(f) is not False for f in functions)
+    is_refused = False
+    for function, _ in next_functions:
+        if function is not None:
+            if torch_internals.will_execute(function) is not False:
+                return True
+            is_refused = True
+    return not is_refused
 
 
 def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
