@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast import envs, torch_internals
-from kan_fast.adapters.base import ANY, CHECKED, FLAG, REFUSED, Adapter, Verdict
+from kan_fast.adapters.base import ANY, CHECKED, FLAG, REFUSED, Adapter, Verdict, still_holds
 from kan_fast.functional import autocast_enabled, plan_for
 from kan_fast.hooks import has_hooks
 
@@ -192,21 +192,15 @@ def _traced(
     """The call in a graph that torch.compile traces, which holds what the layer is at that time."""
     mark = module.__dict__.get(FLAG)
     if mark is not None and len(args) == 1 and not kwargs and isinstance(args[0], Tensor):
-        if _runs_kernels(module, adapter):
+        if type(mark) is Verdict:
+            runs = mark.reason is None and still_holds(mark.name)
+        else:
+            runs = mark == adapter.kind
+        if runs:
             y = adapter.traced(module, args[0])
             if y is not None:
                 return y
     return original(module, *args, **kwargs)
-
-
-@torch_internals.constant_when_traced
-def _runs_kernels(module: Any, adapter: Adapter) -> bool:
-    """Whether a layer is one that a kernel may replace now; asked while a graph is traced, whose
-    compiler cannot follow what a witness does."""
-    mark = module.__dict__.get(FLAG)
-    if type(mark) is Verdict:
-        return mark.reason is None and mark.holds(module)
-    return mark == adapter.kind
 
 
 def _dispatch_method(

@@ -7,15 +7,18 @@ call. docs/contract.md has the promise in full.
 
 from __future__ import annotations
 
+import itertools
+import weakref
 from collections.abc import Callable, Iterator
 from operator import attrgetter, itemgetter
 from typing import Any
+from weakref import WeakValueDictionary
 
 import torch
 from torch import Tensor, nn
 
 from kan_fast.runs import Runs
-from kan_fast.torch_internals import has_tangent
+from kan_fast.torch_internals import constant_when_traced, has_tangent
 
 #: set on accelerated instances; holds a `Verdict`, or in copies the kind of the adapter
 FLAG = "_kan_fast"
@@ -32,6 +35,10 @@ ANY: Any = object()
 Names = tuple[str, ...]
 #: of a submodule: the names that lead to it, itself, and which methods and settings are used
 Uses = tuple[Names, nn.Module, Names, Names]
+
+
+_count = itertools.count()
+_verdicts: WeakValueDictionary[str, Verdict] = WeakValueDictionary()
 
 
 class Witness:
@@ -88,13 +95,20 @@ class Verdict:
         runs: counts to go on with.
     """
 
-    __slots__ = ("adapter", "reason", "runs", "seen", "_own", "_inside", "_form")
+    __slots__ = (
+        "adapter", "reason", "runs", "seen", "name", "_module", "_own", "_inside", "_form",
+        "__weakref__",
+    )  # fmt: skip
 
     def __init__(
         self, adapter: Adapter, module: nn.Module, reason: str | None, runs: Runs | None = None
     ) -> None:
         self.adapter = adapter
         self.reason = reason
+        #: of this verdict and no other, by which a compiler may ask for it
+        self.name = f"verdict {next(_count)}"
+        _verdicts[self.name] = self
+        self._module = weakref.ref(module)
         self.runs = Runs() if runs is None else runs
         #: kinds of unusual inputs that the plain code has taken
         self.seen: set[tuple[int, bool]] = set()
@@ -130,6 +144,15 @@ class Verdict:
 
     def __reduce__(self) -> tuple:
         return str, (self.in_copies,)
+
+
+@constant_when_traced
+def still_holds(name: str) -> bool:
+    """Whether the verdict of that name holds, for a compiler that cannot follow what a witness
+    does; of torch 2.9 it takes names, and no modules, as arguments of what it does not follow."""
+    verdict = _verdicts.get(name)
+    module = None if verdict is None else verdict._module()
+    return module is not None and verdict.holds(module)
 
 
 class Adapter:
