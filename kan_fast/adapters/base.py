@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from operator import attrgetter, itemgetter
 from typing import Any
 from weakref import WeakValueDictionary
@@ -42,44 +42,53 @@ _verdicts: WeakValueDictionary[str, Verdict] = WeakValueDictionary()
 
 
 class Witness:
-    """What one module was: its class, the methods there, and settings of the instance.
+    """What modules of one class were: the class, the methods there, and settings of the instances.
 
     Values of tensors are no part of it; they are read anew at every call.
 
     Args:
-        module: as it is now.
-        methods: names of methods and properties that its plain forward uses.
+        modules: as they are now, with names; all have the same overrides.
+        methods: names of methods and properties that their plain forward uses.
         settings: attributes, no tensors, that it reads.
     """
 
     __slots__ = ("cls", "of_class", "found", "absent", "of_instance", "set")
 
-    def __init__(self, module: nn.Module, methods: Names, settings: Names) -> None:
-        self.cls = type(module)
-        own = module.__dict__
+    def __init__(self, modules: dict[str, nn.Module], methods: Names, settings: Names) -> None:
+        first = next(iter(modules.values()))
+        self.cls = type(first)
         on_class = [n for n in (*_ALWAYS, *methods, *settings) if hasattr(self.cls, n)]
         self.of_class = attrgetter(*on_class)
         self.found = self.of_class(self.cls)
         # what python finds in an instance before it looks at the class
         names = ("forward", *methods, *settings)
-        keys = [n for n in names if n in own]
-        self.absent = frozenset(names).difference(keys)
-        self.of_instance = itemgetter(*keys) if keys else len
-        self.set = self.of_instance(own) if keys else None
+        keys = [n for n in names if n in first.__dict__]
+        self.absent = tuple(n for n in names if n not in keys)
+        self.of_instance = itemgetter(*keys) if keys else _nothing
+        self.set = [(name, self.of_instance(m.__dict__)) for name, m in modules.items()]
 
-    def holds(self, module: nn.Module) -> bool:
-        """Whether a module, the same or one in its place, is what this one was."""
-        own = module.__dict__
-        cls = self.cls
+    def holds(self, modules: Mapping[str, Any]) -> bool:
+        """Whether modules, the same or some in their place, are what these were."""
+        # written out, since every call of a layer asks
+        cls, absent, of_instance = self.cls, self.absent, self.of_instance
         try:
-            return (
-                type(module) is cls
-                and self.of_class(cls) == self.found
-                and self.absent.isdisjoint(own)
-                and (self.set is None or self.of_instance(own) == self.set)
-            )
-        except Exception:  # a setting that is gone, or that is now a tensor
+            if self.of_class(cls) != self.found:
+                return False
+            for name, noted in self.set:
+                module = modules[name]
+                own = module.__dict__
+                if type(module) is not cls or of_instance(own) != noted:
+                    return False
+                for name in absent:
+                    if name in own:
+                        return False
+        except Exception:  # a setting or a module that is gone, or that is now a tensor
             return False
+        return True
+
+
+def _nothing(own: dict) -> None:
+    """Of an instance without settings and overrides."""
 
 
 class Verdict:
@@ -112,25 +121,24 @@ class Verdict:
         self.runs = Runs() if runs is None else runs
         #: kinds of unusual inputs that the plain code has taken
         self.seen: set[tuple[int, bool]] = set()
-        self._own = Witness(module, adapter.methods, adapter.settings)
+        self._own = Witness({"": module}, adapter.methods, adapter.settings)
         self._form = adapter.form(module)
         try:
-            inside = tuple((at, Witness(m, *names)) for at, m, *names in adapter.inside(module))
+            self._inside = list(_inside(adapter, module))
         except Exception:  # of a layer in pieces, which was refused for that
-            inside = ()
-        self._inside = inside
+            self._inside = []
 
     def holds(self, module: nn.Module) -> bool:
         """Whether the module is still the one that was judged."""
-        if not self._own.holds(module) or self.adapter.form(module) != self._form:
+        if not self._own.holds({"": module}) or self.adapter.form(module) != self._form:
             return False
         for path, witness in self._inside:
-            found: Any = module
+            at: Any = module
             for name in path:
-                found = found._modules.get(name)
-                if found is None:
+                at = at._modules.get(name)
+                if at is None:
                     return False
-            if not witness.holds(found):
+            if not witness.holds(at._modules):
                 return False
         return True
 
@@ -144,6 +152,18 @@ class Verdict:
 
     def __reduce__(self) -> tuple:
         return str, (self.in_copies,)
+
+
+def _inside(adapter: Adapter, module: nn.Module) -> Iterator[tuple[Names, Witness]]:
+    """What the submodules were that a plain forward uses, those of one class in one place together,
+    with the names that lead to that place."""
+    places: dict[tuple, dict[str, nn.Module]] = {}
+    for path, found, methods, settings in adapter.inside(module):
+        own = tuple(n for n in ("forward", *methods, *settings) if n in found.__dict__)
+        place = path[:-1], methods, settings, type(found), own
+        places.setdefault(place, {})[path[-1]] = found
+    for (path, methods, settings, *_), modules in places.items():
+        yield path, Witness(modules, methods, settings)
 
 
 @constant_when_traced
