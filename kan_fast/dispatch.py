@@ -115,7 +115,6 @@ def _guarded(module: Any, adapter: Adapter, verdict: Any, x: Any, own: Callable[
     y = own()
     if is_first:  # a call that raises says enough
         _say_once(module, adapter, reason)
-    adapter.own_code(module)
     return y
 
 

@@ -258,3 +258,30 @@ def test_pykan_products_of_any_arity(arities: list[int]) -> None:
         torch.testing.assert_close(ours, theirs)
     else:
         assert ours == theirs
+
+
+def test_pykan_parameters_of_another_shape_after_a_forward() -> None:
+    """A graph that is kept holds what autograd noted about shapes: it ends with the next forward."""
+    x = torch.rand(20, 2)
+
+    def cut(layer: nn.Module) -> None:
+        layer.scale_base.data = layer.scale_base.data[..., :1]
+
+    def widen(layer: nn.Module) -> None:
+        step = layer.grid[:, -1:] - layer.grid[:, -2:-1]
+        layer.grid.data = torch.cat([layer.grid, layer.grid[:, -1:] + step], 1)
+        layer.coef.data = torch.cat([layer.coef, layer.coef[..., -1:]], -1)
+
+    for edit in (cut, widen):
+        found = []
+        for model in pykan_twins():
+            found.append([])
+            for layer in (None, *model.act_fun):
+                if layer is not None:
+                    edit(layer)
+                model.zero_grad()
+                y = model(x).sum()
+                y.backward()
+                found[-1] += [y.detach(), *(f.coef.grad for f in model.act_fun)]
+                del y
+        torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)

@@ -259,9 +259,6 @@ class Adapter:
         """
         raise NotImplementedError
 
-    def own_code(self, module: Any) -> None:
-        """Called after the plain code of an accelerated layer has run."""
-
     def traced(self, module: Any, x: Tensor) -> Tensor | None:
         """The layer in a graph of torch.compile; None where the compiler takes the plain code."""
         return None

@@ -121,6 +121,7 @@ def run(
     avoid, y_th = _singularities(*original.args[2:], **original.keywords)
     module.cache_data = x
     module.acts, module.acts_premult = [x], []
+    keep(module, [])  # the last graph ends before the next begins
     kept = []
     for n, layer in enumerate(module.act_fun):
         reason, activation = _layer_reason(n, layer), activation_of(layer)
@@ -145,7 +146,8 @@ def run(
         x = _products(x, *module.width[n + 1], module.mult_arity, module.mult_homo, n + 1)
         x = torch.addcmul(module.node_bias[n], module.node_scale[n], x)
         module.acts.append(x.detach())
-    keep(module, kept)
+    if kept:
+        keep(module, kept)
     return x
 
 

@@ -238,18 +238,28 @@ class _Recorded:
         return own[name]
 
     def __set__(self, model: Any, value: Any) -> None:
+        self._forget(model)
         model.__dict__[self._name] = value
 
     def __delete__(self, model: Any) -> None:
+        waited = self._forget(model)
+        if self._name in model.__dict__:
+            del model.__dict__[self._name]
+        elif not waited:
+            raise AttributeError(self._name)
+
+    def _forget(self, model: Any) -> bool:
+        """Takes the attribute out of a record that waits to be read, and the record away with the
+        last one: pykan's own forward, which sets all of them first, so frees the last graph."""
         own, name = model.__dict__, self._name
         record = own.get(RECORD)
-        waits = record is not None and name in record.names
-        if waits:
+        if record is None or name not in record.names:
+            return False
+        if record.names == {name}:
+            del own[RECORD]
+        else:
             own[RECORD] = record.without(name)
-        if name in own:
-            del own[name]
-        elif not waits:
-            raise AttributeError(name)
+        return True
 
 
 def keep(model: nn.Module, layers: list[LayerActivations]) -> None:

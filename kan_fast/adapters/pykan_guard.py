@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from kan_fast.adapters import pykan, pykan_layer
 from kan_fast.adapters.base import ANY, FLAG, Adapter, Uses, are_plain, tensors_of
-from kan_fast.adapters.pykan_activations import RECORD
 from kan_fast.adapters.source import fingerprint, global_of
 from kan_fast.hooks import has_global_hooks, has_hooks
 from kan_fast.spec import MAX_SPLINE_ORDER
@@ -96,10 +95,6 @@ class Pykan(Adapter):
         if not x.shape[0]:
             raise ValueError("an input without rows")
         return pykan.run(module, x, own, lambda reason: module.__dict__[FLAG].runs.partly(reason))
-
-    def own_code(self, module: Any) -> None:
-        # what pykan's own forward records takes the place of ours
-        module.__dict__.pop(RECORD, None)
 
 
 class PykanLayer(Adapter):
