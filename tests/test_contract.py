@@ -261,7 +261,7 @@ def test_pykan_products_of_any_arity(arities: list[int]) -> None:
 
 
 def test_pykan_parameters_of_another_shape_after_a_forward() -> None:
-    """A graph that is kept holds what autograd noted about shapes: it ends with the next forward."""
+    """A kept graph holds what autograd noted about shapes: it ends with the next forward."""
     x = torch.rand(20, 2)
 
     def cut(layer: nn.Module) -> None:
