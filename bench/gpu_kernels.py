@@ -22,10 +22,11 @@ from shapes import Shape
 
 import kan_fast
 from kan_fast import machine
-from kan_fast.backends import cuda_kernels, triton
-from kan_fast.backends.cuda_kernels import CudaKernels
-from kan_fast.functional import basis_of
-from kan_fast.kernels import Kernels
+from kan_fast.backends.base import Kernels
+from kan_fast.backends.cuda import spline as cuda_kernels
+from kan_fast.backends.cuda.spline import CudaKernels
+from kan_fast.backends.triton import backend as triton
+from kan_fast.ops.spline import basis_of
 
 #: of torch, and the products that the kernels make of it
 PRODUCTS = {"highest": "tf32x3", "high": "tf32", "bfloat16": "bf16"}

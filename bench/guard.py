@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 import kan_fast
-from kan_fast import dispatch
-from kan_fast.adapters import adapter_of
+from kan_fast.interop import dispatch
+from kan_fast.interop.adapters import adapter_of
 
 #: calls of a round
 CALLS = 2000

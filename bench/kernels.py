@@ -20,8 +20,8 @@ from shapes import SUITES, Shape
 from torch import Tensor
 
 import kan_fast
-from kan_fast.backends import native
-from kan_fast.functional import basis_of
+from kan_fast.backends.cpu import backend as native
+from kan_fast.ops.spline import basis_of
 
 
 def runs(shape: Shape) -> dict:

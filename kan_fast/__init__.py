@@ -1,10 +1,5 @@
 """kan_fast: Kolmogorov-Arnold Networks at the speed of an MLP, exactly."""
 
-from kan_fast import convert
-from kan_fast.accelerate import Report, accelerate, explain, report, restore
-from kan_fast.chebyshev import ChebyshevKANLinear
-from kan_fast.dense import chebyshev_linear, gaussian_rbf_linear
-from kan_fast.edges import coefficients
 from kan_fast.errors import (
     BackendUnavailable,
     ConversionError,
@@ -13,15 +8,20 @@ from kan_fast.errors import (
     GridError,
     ShapeError,
 )
-from kan_fast.functional import kan_linear
-from kan_fast.gaussian import GaussianKANLinear
-from kan_fast.layers import KANLinear
-from kan_fast.lazy import LazyKANLinear
-from kan_fast.model import KAN
-from kan_fast.plot import plot
-from kan_fast.shared_grids import shared_grids
+from kan_fast.inspect.edges import coefficients
+from kan_fast.inspect.plot import plot
+from kan_fast.interop import convert
+from kan_fast.interop.accelerate import Report, accelerate, explain, report, restore
+from kan_fast.interop.zero_code import install, uninstall
+from kan_fast.layers.chebyshev import ChebyshevKANLinear
+from kan_fast.layers.gaussian import GaussianKANLinear
+from kan_fast.layers.lazy import LazyKANLinear
+from kan_fast.layers.network import KAN
+from kan_fast.layers.shared_grids import shared_grids
+from kan_fast.layers.spline import KANLinear
+from kan_fast.ops.full_basis import chebyshev_linear, gaussian_rbf_linear
+from kan_fast.ops.spline import kan_linear
 from kan_fast.version import __version__
-from kan_fast.zero_code import install, uninstall
 
 __all__ = [
     "KAN",

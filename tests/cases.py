@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from kan_fast import machine
-from kan_fast.grid import uniform_knots
+from kan_fast.layers.grid import uniform_knots
 from kan_fast.spec import BasisSpec
 
 

@@ -28,9 +28,11 @@ import triton
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import kan_fast
-from kan_fast import envs, functional, machine
-from kan_fast.backends import triton as backend
-from kan_fast.backends import triton_dense, triton_launch
+from kan_fast import envs, machine
+from kan_fast.backends.triton import backend
+from kan_fast.backends.triton import full_basis_values as triton_dense
+from kan_fast.backends.triton import spline as triton_launch
+from kan_fast.ops import spline as functional
 
 sys.path.append(str(Path(__file__).parent.parent / "bench"))
 from gpu_suite.collect import Driver  # noqa: E402

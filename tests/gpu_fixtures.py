@@ -10,7 +10,8 @@ import pytest
 import torch
 from gpu_tools import DEVICE, HAS_GPU
 
-from kan_fast import envs, functional, machine
+from kan_fast import envs, machine
+from kan_fast.ops import spline as functional
 
 
 @pytest.fixture(params=["triton", "cuda"])

@@ -9,7 +9,7 @@ from cases import Case
 from torch import Tensor
 
 from kan_fast import reference
-from kan_fast.backends import native
+from kan_fast.backends.cpu import backend as native
 from kan_fast.testing import GRADIENT_FACTOR, VALUE_FACTOR, assert_within_tolerance
 
 

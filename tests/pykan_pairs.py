@@ -6,7 +6,7 @@ import beside
 import torch
 
 import kan_fast
-from kan_fast import dispatch
+from kan_fast.interop import dispatch
 
 kan = beside.pykan()
 

@@ -19,12 +19,12 @@ from torch import nn
 
 import kan_fast
 from kan_fast import envs
-from kan_fast.accelerate import LayerReport
+from kan_fast.interop.accelerate import LayerReport
 
 
 def native_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of every forward that reaches the kernels from here on."""
-    from kan_fast.backends import native
+    from kan_fast.backends.cpu import backend as native
 
     calls: list[int] = []
     original = native.out

@@ -14,7 +14,9 @@ import torch
 from cases import make_case
 
 from kan_fast import machine
-from kan_fast.backends import triton, triton_gather, triton_launch
+from kan_fast.backends.triton import backend as triton
+from kan_fast.backends.triton import gather as triton_gather
+from kan_fast.backends.triton import spline as triton_launch
 
 BENCH = Path(__file__).parent.parent / "bench"
 sys.path.append(str(BENCH))

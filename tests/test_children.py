@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from kan_fast.unrecognised import is_look_alike_class, is_unrecognised
+from kan_fast.interop.unrecognised import is_look_alike_class, is_unrecognised
 
 TESTS = Path(__file__).parent
 CHILDREN = """

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import kan_fast
-from kan_fast.backends import native
+from kan_fast.backends.cpu import backend as native
 from kan_fast.baselines import kan_parameters, mlp, same_parameter_widths
 from kan_fast.cli import bench, main
 

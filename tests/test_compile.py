@@ -10,7 +10,7 @@ from torch.autograd import forward_ad
 
 import kan_fast
 from kan_fast.errors import DerivativeError
-from kan_fast.ops import kan_linear_backward_op, kan_linear_op
+from kan_fast.ops.operators import kan_linear_backward_op, kan_linear_op
 
 
 def gradients(function, model, x: torch.Tensor) -> list[torch.Tensor]:

@@ -13,13 +13,17 @@ from judge import compare, compare_contractions, contraction_doubts, layer_and_g
 from torch import Tensor
 
 import kan_fast
-from kan_fast import machine, reference, stack
-from kan_fast.backends import BACKENDS, cuda, cuda_kernels, cuda_network
-from kan_fast.backends.cuda_kernels import CudaKernels
-from kan_fast.backends.native import layer_numbers
+from kan_fast import machine, reference
+from kan_fast.backends import BACKENDS
+from kan_fast.backends.cpu.backend import layer_numbers
+from kan_fast.backends.cuda import backend as cuda
+from kan_fast.backends.cuda import network as cuda_network
+from kan_fast.backends.cuda import spline as cuda_kernels
+from kan_fast.backends.cuda.spline import CudaKernels
+from kan_fast.backends.planner import choose
 from kan_fast.errors import BackendUnavailable
-from kan_fast.functional import plan_for
-from kan_fast.planner import choose
+from kan_fast.ops import network as stack
+from kan_fast.ops.spline import plan_for
 from kan_fast.spec import Problem
 from kan_fast.testing import (
     BF16_EPS,

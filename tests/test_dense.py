@@ -13,8 +13,8 @@ from torch import Tensor
 import kan_fast
 from kan_fast import reference
 from kan_fast.backends import BACKENDS
-from kan_fast.dense import activation_linear, chebyshev_linear, gaussian_rbf_linear
 from kan_fast.errors import BackendUnavailable, DerivativeError, DtypeError, ShapeError
+from kan_fast.ops.full_basis import activation_linear, chebyshev_linear, gaussian_rbf_linear
 from kan_fast.spec import DenseBasis
 from kan_fast.testing import GRADIENT_FACTOR, VALUE_FACTOR, assert_within_tolerance
 
@@ -103,7 +103,8 @@ def test_contractions_by_triton(basis: DenseBasis) -> None:
 
 
 def test_blocks_of_rows_and_inputs_by_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kan_fast.backends import dense, triton_dense
+    from kan_fast.backends.triton import full_basis as dense
+    from kan_fast.backends.triton import full_basis_values as triton_dense
 
     monkeypatch.setattr(triton_dense, "block", 64)
     monkeypatch.setattr(dense, "MOST_ROWS", 4)

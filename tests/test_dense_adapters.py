@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import kan_fast
-from kan_fast import dispatch
+from kan_fast.interop import dispatch
 
 from peers import load_classes  # isort: skip
 
@@ -197,7 +197,7 @@ def test_zero_code_finds_them() -> None:
         x = torch.randn(7, 6)
         for make in LAYERS.values():
             make()(x)
-        from kan_fast import zero_code
+        from kan_fast.interop import zero_code
 
         assert f"{len(LAYERS)} of {len(LAYERS)} KAN layers accelerated" in zero_code.summary()
     finally:

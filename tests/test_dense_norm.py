@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import kan_fast
 from kan_fast import reference
-from kan_fast.dense import gaussian_rbf_layer
+from kan_fast.ops.full_basis import gaussian_rbf_layer
 from kan_fast.testing import GRADIENT_FACTOR, VALUE_FACTOR, assert_within_tolerance
 
 #: rows, inputs, outputs: ones, above a tile of rows, above a strip of inputs, rows for two threads

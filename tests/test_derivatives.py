@@ -11,10 +11,11 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
 import kan_fast
-from kan_fast import functional, reference
-from kan_fast.autograd import In, Out, Weight
-from kan_fast.backends import native
+from kan_fast import reference
+from kan_fast.backends.cpu import backend as native
 from kan_fast.errors import DerivativeError
+from kan_fast.ops import spline as functional
+from kan_fast.ops.autograd import In, Out, Weight
 
 
 def smooth_case(order: int = 5, scaler: bool = True, base: bool = True) -> Case:

@@ -13,10 +13,11 @@ from cases import Case, make_case, strided
 from judge import compare, compare_contractions, contraction_doubts, layer_and_gradients
 
 from kan_fast import machine, reference
-from kan_fast.autograd import Out
-from kan_fast.backends import cuda, triton
+from kan_fast.backends.cuda import backend as cuda
+from kan_fast.backends.triton import backend as triton
 from kan_fast.errors import DerivativeError
 from kan_fast.machine import Gpu
+from kan_fast.ops.autograd import Out
 from kan_fast.spec import ACTIVATIONS, MAX_DERIVATIVE
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

@@ -11,7 +11,7 @@ from efficient_kan_copies import ViewKANLinear
 
 import kan_fast
 from kan_fast import reference
-from kan_fast.backends import native
+from kan_fast.backends.cpu import backend as native
 from kan_fast.testing import VALUE_FACTOR, assert_within_tolerance
 
 

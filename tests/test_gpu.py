@@ -9,8 +9,8 @@ from gpu_tools import layer_on, step
 
 import kan_fast
 from kan_fast import envs, machine
-from kan_fast.backends import triton
-from kan_fast.functional import plan_for
+from kan_fast.backends.triton import backend as triton
+from kan_fast.ops.spline import plan_for
 
 if not torch.cuda.is_available():
     pytest.skip("torch sees no CUDA GPU here", allow_module_level=True)

@@ -14,9 +14,10 @@ from cases import Case, make_case
 from judge import compare, compare_contractions, contraction_doubts
 
 import kan_fast
-from kan_fast import functional, machine
-from kan_fast.backends import triton
-from kan_fast.functional import plan_for
+from kan_fast import machine
+from kan_fast.backends.triton import backend as triton
+from kan_fast.ops import spline as functional
+from kan_fast.ops.spline import plan_for
 from kan_fast.testing import BF16_EPS, GRADIENT_FACTOR, TF32_EPS, assert_within_tolerance
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

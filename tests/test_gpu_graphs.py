@@ -17,7 +17,7 @@ from gpu_tools import DEVICE, HAS_GPU, ROWS, assert_equal, assert_near, graph_of
 from torch import Tensor, nn
 
 import kan_fast
-from kan_fast import dispatch
+from kan_fast.interop import dispatch
 
 pytest_plugins = ["gpu_fixtures"]
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

@@ -11,7 +11,7 @@ from gpu_tools import DEVICE, HAS_GPU, assert_equal, assert_near, layer_on, memo
 from torch import Tensor
 
 import kan_fast
-from kan_fast.grid import uniform_knots
+from kan_fast.layers.grid import uniform_knots
 
 pytest_plugins = ["gpu_fixtures"]
 pytestmark = pytest.mark.usefixtures("nothing_leaks")

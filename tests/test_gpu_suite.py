@@ -222,7 +222,7 @@ def test_a_reader_that_goes_away_ends_nothing(tree: Path) -> None:
 
 
 def test_sources_without_a_repository_have_a_name(tree: Path) -> None:
-    from kan_fast import commit
+    from kan_fast.cli import commit
 
     name = commit.of(tree)
     assert re.fullmatch(r"sources [0-9a-f]{12}", name)

@@ -9,7 +9,7 @@ from cases import make_case
 import kan_fast
 from kan_fast import reference
 from kan_fast.errors import GridError, ShapeError
-from kan_fast.gram import edge_mean_size, edge_statistics, gram
+from kan_fast.ops.gram import edge_mean_size, edge_statistics, gram
 from kan_fast.spec import BasisSpec
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 
 import kan_fast
-from kan_fast import dispatch
+from kan_fast.interop import dispatch
 
 MAKERS = {
     "efficient-kan": lambda: ViewKANLinear(4, 3),
@@ -319,7 +319,7 @@ def test_one_value_equal_is_not_enough() -> None:
 
 def test_gradients_are_compared_at_other_states() -> None:
     """What the source does not show: a helper that a method calls has another slope."""
-    from kan_fast.adapters.self_check import differs
+    from kan_fast.interop.adapters.self_check import differs
 
     layer = FastKANLayer(4, 3)
     inputs = lambda twin: torch.randn(9, 4, dtype=torch.float64)  # noqa: E731

@@ -8,7 +8,7 @@ from cases import Case, make_case, strided
 from judge import compare, compare_contractions, layer_and_gradients
 
 from kan_fast import reference
-from kan_fast.backends import native
+from kan_fast.backends.cpu import backend as native
 from kan_fast.spec import ACTIVATIONS, MAX_DERIVATIVE, BasisSpec
 
 DTYPES = [torch.float32, torch.float64]

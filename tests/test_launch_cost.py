@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from kan_fast import machine
-from kan_fast.backends import tiles, triton_plan, tuned
+from kan_fast.backends.triton import plan as triton_plan
+from kan_fast.backends.triton import tiles, tuned
 from kan_fast.machine import Gpu
 
 if machine.facts().triton is None:

@@ -11,8 +11,8 @@ from torch import Tensor
 
 import kan_fast
 from kan_fast import machine
-from kan_fast.backends import native
-from kan_fast.gram import gram
+from kan_fast.backends.cpu import backend as native
+from kan_fast.ops.gram import gram
 
 
 def guarded(t: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from efficient_kan_copies import VendoredKANLinear
 from torch import nn
 
 import kan_fast
-from kan_fast.edges import edges_of
+from kan_fast.inspect.edges import edges_of
 
 pytest.importorskip("matplotlib", reason="no matplotlib to plot with")
 

@@ -15,7 +15,7 @@ import torch
 from pykan_pairs import close, data, gradients, kan, pair
 
 import kan_fast
-from kan_fast import dispatch
+from kan_fast.interop import dispatch
 
 FOLDER = str(Path(kan.__file__).parents[1])
 

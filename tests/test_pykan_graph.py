@@ -10,7 +10,7 @@ from pykan_pairs import close, data, gradients, kan, pair
 from ranks import on_two_ranks
 
 import kan_fast
-from kan_fast import dispatch
+from kan_fast.interop import dispatch
 
 pytestmark = pytest.mark.usefixtures("double")
 QUIET = {"verbose": False, "log_history": False}

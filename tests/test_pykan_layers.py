@@ -12,8 +12,8 @@ import torch
 from pykan_pairs import close, data, kan, pair
 
 import kan_fast
-from kan_fast import dispatch
-from kan_fast.adapters import pykan_layer
+from kan_fast.interop import dispatch
+from kan_fast.interop.adapters.pykan import layer as pykan_layer
 
 
 def test_layers_by_themselves() -> None:

@@ -12,7 +12,7 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import default_collate
 
 import kan_fast
-from kan_fast.adapters.pykan_activations import ATTRIBUTES
+from kan_fast.interop.adapters.pykan.activations import ATTRIBUTES
 
 pytestmark = [
     pytest.mark.usefixtures("double"),

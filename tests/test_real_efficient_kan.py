@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import kan_fast
-from kan_fast.adapters import efficient_kan
+from kan_fast.interop.adapters import efficient_kan
 
 from peers import load_efficient_kan  # isort: skip
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy.interpolate import BSpline
 
 from kan_fast import reference
-from kan_fast.grid import uniform_knots
+from kan_fast.layers.grid import uniform_knots
 
 ORDERS = range(8)
 

@@ -62,7 +62,7 @@ def test_ranks_agree_with_one_another_and_with_one_process() -> None:
 
 
 def _computed_apart(rank: int) -> list:
-    from kan_fast import grid
+    from kan_fast.layers import grid
 
     fit = grid.refit
     grid.refit = lambda *args: fit(*args) + 1e-3 * rank

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kan_fast.backends import tiles
+from kan_fast.backends.triton import tiles
 from kan_fast.machine import Gpu
 
 H100 = Gpu("NVIDIA H100", (9, 0), 132)

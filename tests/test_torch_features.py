@@ -14,7 +14,7 @@ from torch.nn.utils import parametrizations, prune
 
 import kan_fast
 from kan_fast import reference
-from kan_fast.backends import native
+from kan_fast.backends.cpu import backend as native
 from kan_fast.testing import GRADIENT_FACTOR, VALUE_FACTOR, assert_within_tolerance
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]

@@ -24,7 +24,7 @@ from torch.utils._pytree import tree_leaves
 
 import kan_fast
 from kan_fast import envs
-from kan_fast.backends import native
+from kan_fast.backends.cpu import backend as native
 
 MODEL: kan_fast.KAN
 PARAMETERS: dict[str, torch.Tensor]

@@ -11,7 +11,8 @@ from cases import Case, make_case
 from judge import compare, layer_and_gradients
 
 from kan_fast import kan_linear, machine, reference
-from kan_fast.backends import tiles, triton
+from kan_fast.backends.triton import backend as triton
+from kan_fast.backends.triton import tiles
 from kan_fast.machine import Gpu
 from kan_fast.testing import BF16_EPS, GRADIENT_FACTOR, TF32_EPS, assert_within_tolerance
 

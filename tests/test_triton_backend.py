@@ -15,11 +15,16 @@ from cases import make_case
 from judge import layer_and_gradients
 
 import kan_fast
-from kan_fast import envs, functional, gram, machine, reference
-from kan_fast.backends import BACKENDS, tiles, triton, tune, tuned
+from kan_fast import envs, machine, reference
+from kan_fast.backends import BACKENDS
+from kan_fast.backends.planner import choose
+from kan_fast.backends.triton import backend as triton
+from kan_fast.backends.triton import tiles, tuned
 from kan_fast.cli import main
+from kan_fast.cli import search_tiles as tune
 from kan_fast.machine import Gpu, Machine
-from kan_fast.planner import choose
+from kan_fast.ops import gram
+from kan_fast.ops import spline as functional
 from kan_fast.spec import BasisSpec, Problem
 from kan_fast.testing import GRADIENT_FACTOR, assert_within_tolerance
 
@@ -301,7 +306,7 @@ def test_the_operator_by_the_book(product_dtype: torch.dtype | None) -> None:
     leaves = [t.clone().requires_grad_() for t in (case.x, *case.parameters())]
     x, *parameters = leaves
     torch.library.opcheck(
-        kan_fast.ops.kan_linear_op,
+        kan_fast.ops.operators.kan_linear_op,
         (x, case.knots, *parameters, 3, "silu", "triton", product_dtype),
         test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
     )

@@ -14,7 +14,7 @@ from efficient_kan_copies import VendoredKANLinear
 from torch import nn
 
 import kan_fast
-from kan_fast import dispatch, zero_code
+from kan_fast.interop import dispatch, zero_code
 
 ROOT = Path(__file__).parent.parent
 
@@ -151,7 +151,7 @@ def test_an_edited_layer_is_left_alone(installed) -> None:
 def test_a_call_that_differs_sends_the_layer_back(
     installed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    from kan_fast.adapters.efficient_kan import EfficientKan
+    from kan_fast.interop.adapters.efficient_kan import EfficientKan
 
     right = EfficientKan.run
     monkeypatch.setattr(EfficientKan, "run", lambda self, *a: right(self, *a) + 1)

@@ -61,7 +61,7 @@ def kernels() -> dict[str, Any]:
     """Name to kernel, of all that kan_fast launches."""
     from triton.runtime.jit import JITFunction
 
-    from kan_fast.backends.triton_arguments import jit
+    from kan_fast.backends.triton.arguments import jit
 
     return {n: k for n, k in vars(jit()).items() if isinstance(k, JITFunction)}
 
@@ -113,7 +113,7 @@ def note(facts: dict[str, Any], file: Path) -> None:
     from triton import knobs
 
     import kan_fast.testing
-    from kan_fast.backends import triton
+    from kan_fast.backends.triton import backend as triton
 
     pretend(facts)
     triton.why_not = lambda *_: None

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from types import ModuleType
 
-from kan_fast.backends import cuda, native, reference, triton
+from kan_fast.backends import reference
+from kan_fast.backends.cpu import backend as native
+from kan_fast.backends.cuda import backend as cuda
+from kan_fast.backends.triton import backend as triton
 
 #: each module offers `name`, `why_not(problem, facts)`, `takes_narrow_inputs` and
 #: `kan_linear(...)`; those with kernels also `kernels(weight, product_dtype)` for `autograd.py`,

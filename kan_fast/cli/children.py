@@ -14,8 +14,9 @@ import tempfile
 from multiprocessing import util
 from pathlib import Path
 
-from kan_fast import envs, zero_code
-from kan_fast.tally import Tally
+from kan_fast import envs
+from kan_fast.interop import zero_code
+from kan_fast.interop.tally import Tally
 
 _HOOK = Path(__file__).parent / "child"
 

@@ -16,8 +16,8 @@ from torch import Tensor
 from kan_fast import machine
 from kan_fast.backends import BACKENDS
 from kan_fast.cli import info
-from kan_fast.functional import kan_linear
-from kan_fast.grid import uniform_knots
+from kan_fast.layers.grid import uniform_knots
+from kan_fast.ops.spline import kan_linear
 from kan_fast.spec import Problem
 
 name = "doctor"

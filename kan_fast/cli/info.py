@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from kan_fast import commit as source_commit
 from kan_fast import envs, machine
 from kan_fast.backends import BACKENDS
+from kan_fast.cli import commit as source_commit
 from kan_fast.spec import Problem
 from kan_fast.version import __version__
 

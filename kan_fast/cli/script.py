@@ -16,8 +16,9 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from kan_fast import envs, zero_code
+from kan_fast import envs
 from kan_fast.cli import children
+from kan_fast.interop import zero_code
 
 USAGE = """usage: python -m kan_fast [-v] [--verify N] [--compare] (script.py | -m module) [...]
    or: python -m kan_fast (demo | bench | info | doctor | tune) ...

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from kan_fast import machine
-from kan_fast.backends import triton, tuned
+from kan_fast.backends.triton import backend as triton
+from kan_fast.backends.triton import tuned
 from kan_fast.spec import Problem
 
 name = "tune"
@@ -39,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _trials(args: argparse.Namespace) -> list:
-    from kan_fast.backends.tune import Trial
+    from kan_fast.cli.search_tiles import Trial
 
     found = []
     for shape in args.shapes:
@@ -76,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
     if refusal is not None:
         print(f"kan-fast tune: nothing to tune here, {refusal}", file=sys.stderr)
         return 2
-    from kan_fast.backends.tune import search
+    from kan_fast.cli.search_tiles import search
 
     torch.set_float32_matmul_precision(args.precision)
     found = torch.device(device, torch.cuda.current_device())

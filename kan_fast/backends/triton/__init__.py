@@ -1,0 +1,1 @@
+"""The Triton kernels on CUDA tensors."""

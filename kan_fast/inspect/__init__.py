@@ -1,0 +1,1 @@
+"""Edges of models as data and as pictures."""

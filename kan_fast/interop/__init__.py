@@ -1,0 +1,1 @@
+"""Models of other libraries: recognised, run by our kernels, converted."""

@@ -1,0 +1,1 @@
+"""Layers and networks as torch modules, and what they share."""

@@ -1,0 +1,1 @@
+"""What users' calls become: checks, the plan, autograd and compiled graphs."""
