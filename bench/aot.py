@@ -72,7 +72,7 @@ def _tensors(precision: str, *names: str) -> dict[str, str]:
 
 
 def out_job(precision: str, tile: dict[str, int], **variant: Any) -> dict[str, Any]:
-    """`contract_out` as the launch in kan_fast/backends/triton/backend.py has it."""
+    """`contract_out` as the launch in kan_fast/backends/triton/spline.py has it."""
     width = variant.pop("width", 8)
     constants = _basis(variant.pop("order", CUBIC), variant.pop("grid_size", GRID))
     constants |= dict(DERIVATIVE=0, HAS_V=False, HAS_SCALER=True, HAS_BASE=True)

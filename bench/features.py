@@ -211,7 +211,7 @@ def formulas(make: Make) -> str:
     if isinstance(layer, kan_fast.KANLinear):
         from kan import KAN
 
-        _method(kan_fast.interop.convert.to_pykan(layer, KAN), "auto_symbolic")
+        _method(kan_fast.convert.to_pykan(layer, KAN), "auto_symbolic")
         return "as a pykan model"
     _method(layer, "auto_symbolic")
     return "yes"

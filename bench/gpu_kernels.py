@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import functools
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import gpu
 import gpu_rows
@@ -23,39 +23,25 @@ from shapes import Shape
 import kan_fast
 from kan_fast import machine
 from kan_fast.backends.base import Kernels
-from kan_fast.backends.cuda import spline as cuda_kernels
 from kan_fast.backends.cuda.spline import CudaKernels
-from kan_fast.backends.triton import backend as triton
-from kan_fast.ops.spline import basis_of
+from kan_fast.backends.layer import Layer
+from kan_fast.backends.triton.spline import TritonKernels
+from kan_fast.ops.plan import basis_of
 
 #: of torch, and the products that the kernels make of it
 PRODUCTS = {"highest": "tf32x3", "high": "tf32", "bfloat16": "bf16"}
 
 
-def _with(sparse: bool, wgmma: bool, run: Callable[[], object]) -> gpu_timing.Run:
-    """The run with the tensor cores used so."""
-
-    def chosen() -> None:
-        before = cuda_kernels.sparse, cuda_kernels.wgmma
-        cuda_kernels.sparse, cuda_kernels.wgmma = sparse, wgmma
-        try:
-            run()
-        finally:
-            cuda_kernels.sparse, cuda_kernels.wgmma = before
-
-    return chosen
-
-
-def variants(product: str) -> Iterator[tuple[str, Kernels, bool, bool]]:
-    """Name, kernels, sparse and wgmma."""
-    yield "triton", triton.TritonKernels(product, None), False, False
+def variants(product: str) -> Iterator[tuple[str, Kernels]]:
+    """Name and kernels."""
+    yield "triton", TritonKernels(product, None)
     if not (machine.facts().cuda or (DEVICE == "cpu" and machine.facts().cuda_emulated)):
         return
-    yield "cuda gather", CudaKernels(None), False, False
+    yield "cuda gather", CudaKernels(None)
     for sparse in (False, True):
         for wgmma in (False, True):
             name = "cuda " + ("wgmma" if wgmma else "mma") + (" sparse" if sparse else "")
-            yield name, CudaKernels(product), sparse, wgmma
+            yield name, CudaKernels(product, sparse, wgmma)
 
 
 def runs(shape: Shape, precision: str) -> dict[str, dict[str, gpu_timing.Run]]:
@@ -63,20 +49,20 @@ def runs(shape: Shape, precision: str) -> dict[str, dict[str, gpu_timing.Run]]:
     (i, o), rows, k = shape.widths, shape.rows, shape.spline_order
     layer = kan_fast.KANLinear(i, o, shape.grid_size, k).requires_grad_(False).to(DEVICE)
     weights = (layer.grid, layer.spline_weight, layer.spline_scaler, layer.base_weight)
-    basis = basis_of(k, "silu")
+    given = Layer(*weights, basis_of(k, "silu"))
     x, u = shape.inputs().to(DEVICE), torch.randn(rows, o, device=DEVICE)
     forward, backward = {}, {}
-    for name, kernels, sparse, wgmma in variants(PRODUCTS[precision]):
+    for name, kernels in variants(PRODUCTS[precision]):
 
         def out(kernels: Kernels = kernels) -> object:
-            return kernels.out(x, None, *weights, basis, 0)
+            return kernels.out(x, None, given, 0)
 
         def in_weight(kernels: Kernels = kernels) -> object:
-            return kernels.in_weight(x, u, None, *weights, basis, 1, 0, (True,) * 4)
+            return kernels.in_weight(x, u, None, given, 1, 0, (True,) * 4)
 
-        forward[name] = _with(sparse, wgmma, out)
+        forward[name] = out
         if name in ("triton", "cuda gather", "cuda mma"):  # the others are forwards
-            backward[name] = _with(False, False, in_weight)
+            backward[name] = in_weight
     dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
     columns = o * (shape.grid_size + k + 1)
     narrow, wide = x.to(dtype), torch.randn(i, columns, device=DEVICE, dtype=dtype)

@@ -20,8 +20,9 @@ from shapes import SUITES, Shape
 from torch import Tensor
 
 import kan_fast
-from kan_fast.backends.cpu import backend as native
-from kan_fast.ops.spline import basis_of
+from kan_fast.backends.cpu.spline import NativeKernels
+from kan_fast.backends.layer import Layer
+from kan_fast.ops.plan import basis_of
 
 
 def runs(shape: Shape) -> dict:
@@ -29,7 +30,7 @@ def runs(shape: Shape) -> dict:
     (i, o), rows, k = shape.widths, shape.rows, shape.spline_order
     layer = kan_fast.KANLinear(i, o, shape.grid_size, k).requires_grad_(False)
     weights = (layer.grid, layer.spline_weight, layer.spline_scaler, layer.base_weight)
-    basis = basis_of(k, "silu")
+    given, native = Layer(*weights, basis_of(k, "silu")), NativeKernels()
     x = shape.inputs()
     u = torch.randn(rows, o)
     # [rows, i] x [i, o * terms] has the arithmetic of a linear layer with as many parameters
@@ -41,9 +42,9 @@ def runs(shape: Shape) -> dict:
         return torch.mm(wide_u, wide.t(), out=z), torch.mm(x.t(), wide_u, out=s)
 
     return {
-        "forward": lambda: native.out(x, None, *weights, basis, 0),
+        "forward": lambda: native.out(x, None, given, 0),
         "forward gemm": lambda: torch.mm(x, wide, out=y),
-        "backward": lambda: native.in_weight(x, u, None, *weights, basis, 1, 0, (True,) * 4),
+        "backward": lambda: native.in_weight(x, u, None, given, 1, 0, (True,) * 4),
         "backward gemm": products,
     }
 

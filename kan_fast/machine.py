@@ -7,7 +7,6 @@ import importlib
 import importlib.util
 import shutil
 import sysconfig
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -16,42 +15,7 @@ from types import ModuleType
 import torch
 
 from kan_fast import envs, torch_internals
-
-#: of a GPU that the kernels run on: tensor cores with TF32 and bfloat16
-LEAST_CAPABILITY = (8, 0)
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What the planner may know.
-
-    Args:
-        extension: instruction set in use by `kan_fast._C`, or None when it cannot be loaded.
-        extension_error: why it cannot be loaded.
-        triton: version of Triton, or None when its kernels cannot be launched.
-        triton_error: why they cannot, and what to do.
-        interpreter: whether Triton runs in its interpreter, on CPU tensors (TRITON_INTERPRET=1).
-        cuda: whether `kan_fast._C` has CUDA kernels.
-        cuda_emulated: whether CPU tensors may run them (KAN_FAST_CUDA_EMULATE=1).
-    """
-
-    extension: str | None
-    extension_error: str = ""
-    triton: str | None = None
-    triton_error: str = "not looked for"
-    interpreter: bool = False
-    cuda: bool = False
-    cuda_emulated: bool = False
-
-
-@dataclass(frozen=True)
-class Gpu:
-    """What the choice of a tile may know of a GPU."""
-
-    name: str
-    capability: tuple[int, int]
-    multiprocessors: int
-    interpreter: bool = False
+from kan_fast.spec import LEAST_CAPABILITY, Gpu, Machine
 
 
 @functools.cache

@@ -1,10 +1,10 @@
-"""Frozen facts that the planner and the backends share. No tensors here."""
+"""Frozen facts that the planner, the backends and the oracle share. No tensors here."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Base activations that kernels evaluate themselves, with the number the kernels know them by
+#: Base activations that kernels evaluate themselves, with the numbers that stand for them there
 #: (`kernels/include/kan_fast/activation.h`).
 ACTIVATIONS: dict[str, int] = {
     "silu": 0,
@@ -19,11 +19,15 @@ ACTIVATIONS: dict[str, int] = {
 MAX_SPLINE_ORDER = 7
 #: Highest derivative of the basis that is available.
 MAX_DERIVATIVE = 5
+#: Number types of layers; half precision is computed in float32 and rounded once.
+DTYPES = ("float32", "float64", "bfloat16", "float16")
+#: Least compute capability of a GPU that kernels run on: tensor cores with TF32 and bfloat16.
+LEAST_CAPABILITY = (8, 0)
 
 
 @dataclass(frozen=True)
-class BasisSpec:
-    """Which fixed functions an edge combines.
+class WindowedBasis:
+    """B-splines: a few functions are active at a time, which the cell of the input tells.
 
     Args:
         spline_order: polynomial degree of the pieces, 0..7.
@@ -34,17 +38,17 @@ class BasisSpec:
     activation: str = "silu"
 
 
-#: Families whose functions are all active everywhere, with the number the kernels know them by
-#: (`kernels/cpu/dense.h`).
-DENSE_FAMILIES: dict[str, int] = {"gaussian_rbf": 0, "chebyshev": 1, "activation": 2}
+#: Families whose functions are all evaluated for every input, with the numbers that stand for them
+#: in kernels (`kernels/cpu/dense.h`).
+FULL_FAMILIES: dict[str, int] = {"gaussian_rbf": 0, "chebyshev": 1, "activation": 2}
 
 
 @dataclass(frozen=True)
-class DenseBasis:
-    """The fixed functions of a family that is active everywhere.
+class FullBasis:
+    """The functions of a family that is evaluated in full.
 
     Args:
-        family: a key of `DENSE_FAMILIES`.
+        family: a key of `FULL_FAMILIES`.
         num_basis: functions of an input.
         width: of Gaussians, exp(-((x - u) / width)^2).
         activation: a key of `ACTIVATIONS`, the only function of the family "activation".
@@ -82,3 +86,36 @@ class Plan:
 
     backend: str
     refusals: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the planner may know.
+
+    Args:
+        extension: instruction set in use by `kan_fast._C`, or None when it cannot be loaded.
+        extension_error: why it cannot be loaded.
+        triton: version of Triton, or None when its kernels cannot be launched.
+        triton_error: why they cannot, and what to do.
+        interpreter: whether Triton runs in its interpreter, on CPU tensors (TRITON_INTERPRET=1).
+        cuda: whether `kan_fast._C` has CUDA kernels.
+        cuda_emulated: whether CPU tensors may run them (KAN_FAST_CUDA_EMULATE=1).
+    """
+
+    extension: str | None
+    extension_error: str = ""
+    triton: str | None = None
+    triton_error: str = "not looked for"
+    interpreter: bool = False
+    cuda: bool = False
+    cuda_emulated: bool = False
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """What the choice of a tile may know of a GPU."""
+
+    name: str
+    capability: tuple[int, int]
+    multiprocessors: int
+    interpreter: bool = False

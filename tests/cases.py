@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from kan_fast import machine
+from kan_fast.backends.layer import Layer
 from kan_fast.layers.grid import uniform_knots
-from kan_fast.spec import BasisSpec
+from kan_fast.spec import WindowedBasis
 
 
 def instruction_sets() -> list[str]:
@@ -31,10 +32,13 @@ class Case:
     spline_weight: Tensor
     spline_scaler: Tensor | None
     base_weight: Tensor | None
-    basis: BasisSpec
+    basis: WindowedBasis
 
     def parameters(self) -> tuple[Tensor | None, ...]:
         return self.spline_weight, self.spline_scaler, self.base_weight
+
+    def layer(self) -> Layer:
+        return Layer(self.knots, *self.parameters(), self.basis)
 
     def to(self, target: torch.dtype | str) -> Case:
         """In another dtype or on another device."""
@@ -77,7 +81,7 @@ def make_case(
         torch.randn(*edges, grid_size + spline_order, dtype=dtype),
         torch.randn(edges, dtype=dtype) if scaler else None,
         torch.randn(edges, dtype=dtype) if base else None,
-        BasisSpec(spline_order, activation),
+        WindowedBasis(spline_order, activation),
     )
 
 

@@ -32,12 +32,13 @@ from kan_fast import envs, machine
 from kan_fast.backends.triton import backend
 from kan_fast.backends.triton import full_basis_values as triton_dense
 from kan_fast.backends.triton import spline as triton_launch
-from kan_fast.ops import spline as functional
+from kan_fast.ops import plan as functional
+from kan_fast.spec import Gpu, Machine
 
 sys.path.append(str(Path(__file__).parent.parent / "bench"))
 from gpu_suite.collect import Driver  # noqa: E402
 
-H100 = machine.Gpu("NVIDIA H100", (9, 0), 132)
+H100 = Gpu("NVIDIA H100", (9, 0), 132)
 OURS = str(Path(kan_fast.__file__).parent)
 Run = Callable[[], Any]
 #: names and grids of the launches since the last look
@@ -59,7 +60,7 @@ def install() -> None:
     triton.compiler.compile = _compile
     machine.gpu = lambda device: H100
     # of the interpreter the planner allows tensors of the CPU
-    facts = machine.Machine(None, triton=triton.__version__, interpreter=True)
+    facts = Machine(None, triton=triton.__version__, interpreter=True)
     machine.facts = lambda: facts
     envs.BACKEND = "triton"
     functional._plan.cache_clear()

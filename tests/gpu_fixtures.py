@@ -11,7 +11,7 @@ import torch
 from gpu_tools import DEVICE, HAS_GPU
 
 from kan_fast import envs, machine
-from kan_fast.ops import spline as functional
+from kan_fast.ops import plan as functional
 
 
 @pytest.fixture(params=["triton", "cuda"])

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from collections.abc import Callable
 
 import torch
 from cases import Case
 from torch import Tensor
 
 from kan_fast import reference
-from kan_fast.backends.cpu import backend as native
+from kan_fast.backends import BACKENDS
+from kan_fast.backends.base import Backend
+from kan_fast.backends.layer import Layer
+from kan_fast.ops.spline import run
 from kan_fast.testing import GRADIENT_FACTOR, VALUE_FACTOR, assert_within_tolerance
+
+native, triton, cuda = (BACKENDS[name] for name in ("native", "triton", "cuda"))
+native_kernels = native.kernels(torch.empty(0))
+
+
+def on(backend: Backend) -> Callable[..., Tensor]:
+    """`reference.kan_linear` on a backend, which is asked nothing."""
+    return lambda x, *layer: run(backend, x, Layer(*layer))
 
 
 def layer_and_gradients(case: Case, u: Tensor, run) -> dict[str, Tensor]:
@@ -102,11 +113,11 @@ def allowance(case: Case, terms: Tensor, few: float, known: float) -> float:
     return share * float(terms.abs().max())
 
 
-def compare(case: Case, backend: ModuleType = native, eps: float | None = None) -> None:
+def compare(case: Case, backend: Backend = native, eps: float | None = None) -> None:
     """A layer and its gradients on a backend, against oracle and yardstick."""
     u = torch.randn(case.x.shape[0], case.spline_weight.shape[0], dtype=case.x.dtype)
     u = u.to(case.x.device)
-    ours = layer_and_gradients(case, u, backend.kan_linear)
+    ours = layer_and_gradients(case, u, on(backend))
     yardstick = layer_and_gradients(case, u, reference.kan_linear)
     truth, doubt = oracle(case, u), doubts(case, u)
     for name, result in ours.items():
@@ -149,20 +160,20 @@ def compare_contractions(
     v: Tensor,
     derivative: int,
     doubt: dict[str, float] | None = None,
-    backend: ModuleType = native,
+    backend: Backend = native,
     eps: float | None = None,
 ) -> None:
     """The three contractions of one derivative, kernels against oracle."""
     kernels = backend.kernels(case.spline_weight)
     out_features, in_features, num_basis = case.spline_weight.shape
-    layer = (case.knots, *case.parameters(), case.basis)
+    layer = case.layer()
     spline, base = kernels.weight(
         case.x, u, v, case.knots, case.spline_weight.shape, True, case.basis, derivative
     )
     need = (True, False, False, False)
     ours = {
-        "out": kernels.out(case.x, v, *layer, derivative),
-        "in": kernels.in_weight(case.x, u, v, *layer, derivative, 0, need)[0],
+        "out": kernels.out(case.x, v, layer, derivative),
+        "in": kernels.in_weight(case.x, u, v, layer, derivative, 0, need)[0],
         "weight": torch.cat([spline, base.unsqueeze(-1)], dim=-1),
     }
     assert ours["weight"].shape == (out_features, in_features, num_basis + 1)

@@ -24,11 +24,13 @@ from kan_fast.interop.accelerate import LayerReport
 
 def native_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Rows of every forward that reaches the kernels from here on."""
-    from kan_fast.backends.cpu import backend as native
+    from judge import native_kernels
 
     calls: list[int] = []
-    original = native.out
-    monkeypatch.setattr(native, "out", lambda *a: calls.append(a[0].shape[0]) or original(*a))
+    original = native_kernels.out
+    monkeypatch.setattr(
+        native_kernels, "out", lambda *a: calls.append(a[0].shape[0]) or original(*a)
+    )
     return calls
 
 

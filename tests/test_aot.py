@@ -12,9 +12,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from cases import make_case
+from judge import triton
 
 from kan_fast import machine
-from kan_fast.backends.triton import backend as triton
 from kan_fast.backends.triton import gather as triton_gather
 from kan_fast.backends.triton import spline as triton_launch
 
@@ -84,9 +84,9 @@ def test_the_launch_is_what_is_compiled(grid_size: int, monkeypatch: pytest.Monk
     case = make_case(9, 2, 3, grid_size)
     u = torch.ones(9, 3)
     kernels = triton.kernels(case.spline_weight)
-    layer = (case.knots, *case.parameters(), case.basis)
-    kernels.out(case.x, None, *layer, 0)
-    kernels.in_weight(case.x, u, None, *layer, 1, 0, (True, True, True, True))
+    layer = case.layer()
+    kernels.out(case.x, None, layer, 0)
+    kernels.in_weight(case.x, u, None, layer, 1, 0, (True, True, True, True))
     jobs = {j["kernel"].split(".")[1]: j for j in aot.jobs(90)}
     launched = {n for n, r in recorders.items() if r.calls}
     assert launched == (

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from judge import native_kernels
 
 import kan_fast
-from kan_fast.backends.cpu import backend as native
 from kan_fast.baselines import kan_parameters, mlp, same_parameter_widths
 from kan_fast.cli import bench, main
 
@@ -82,8 +82,8 @@ def test_doctor_passes_and_prints_json(capsys: pytest.CaptureFixture[str]) -> No
 def test_doctor_fails_when_a_kernel_is_wrong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    right = native.out
-    monkeypatch.setattr(native, "out", lambda *args: right(*args) * 1.001)
+    right = native_kernels.out
+    monkeypatch.setattr(native_kernels, "out", lambda *args: right(*args) * 1.001)
     assert main(["doctor"]) == 1
     text = capsys.readouterr().out
     assert "FAIL  native     forward" in text and "KAN_FAST_BACKEND=reference" in text

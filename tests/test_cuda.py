@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,22 +10,23 @@ from types import SimpleNamespace
 import pytest
 import torch
 from cases import Case, make_case
-from judge import compare, compare_contractions, contraction_doubts, layer_and_gradients
+from judge import compare, compare_contractions, contraction_doubts, cuda, layer_and_gradients, on
 from torch import Tensor
 
 import kan_fast
 from kan_fast import machine, reference
 from kan_fast.backends import BACKENDS
-from kan_fast.backends.cpu.backend import layer_numbers
-from kan_fast.backends.cuda import backend as cuda
+from kan_fast.backends.cuda import backend as cuda_backend
 from kan_fast.backends.cuda import network as cuda_network
 from kan_fast.backends.cuda import spline as cuda_kernels
 from kan_fast.backends.cuda.spline import CudaKernels
+from kan_fast.backends.extension import layer_numbers
+from kan_fast.backends.layer import layers_of
 from kan_fast.backends.planner import choose
 from kan_fast.errors import BackendUnavailable
-from kan_fast.ops import network as stack
-from kan_fast.ops.spline import plan_for
-from kan_fast.spec import Problem
+from kan_fast.ops.network import _Network
+from kan_fast.ops.plan import plan_for
+from kan_fast.spec import Gpu, Machine, Problem
 from kan_fast.testing import (
     BF16_EPS,
     GRADIENT_FACTOR,
@@ -40,6 +42,16 @@ from machine_code import tool  # noqa: E402
 
 #: where there is no GPU, thread by thread
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def use(monkeypatch: pytest.MonkeyPatch, sparse: bool, wgmma: bool) -> None:
+    """Has the backend take these tensor cores, which nothing asks for until a GPU has run them."""
+
+    @functools.cache
+    def kernels(product: str | None) -> CudaKernels:
+        return CudaKernels(product, sparse, wgmma)
+
+    monkeypatch.setattr(cuda_backend, "_kernels", kernels)
 
 
 def case_of(*args, **kwargs) -> Case:
@@ -78,8 +90,7 @@ def test_products_of_tensor_cores(
 ) -> None:  # fmt: skip
     if wgmma and DEVICE == "cuda" and torch.cuda.get_device_capability() != (9, 0):
         pytest.skip("wgmma is an instruction of compute capability 9.0")
-    monkeypatch.setattr(cuda_kernels, "sparse", sparse)
-    monkeypatch.setattr(cuda_kernels, "wgmma", wgmma)
+    use(monkeypatch, sparse, wgmma)
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
     # nothing falls back to gathering, or to another kernel of tensor cores
     used = []
@@ -102,8 +113,7 @@ def test_products_of_half_precision(
 ) -> None:
     if wgmma and DEVICE == "cuda" and torch.cuda.get_device_capability() != (9, 0):
         pytest.skip("wgmma is an instruction of compute capability 9.0")
-    monkeypatch.setattr(cuda_kernels, "sparse", sparse)
-    monkeypatch.setattr(cuda_kernels, "wgmma", wgmma)
+    use(monkeypatch, sparse, wgmma)
     monkeypatch.setattr(machine.extension(), "cuda_out", None)
     compare(case_of(200, 33, 70, 5).to(dtype), cuda)
     compare(case_of(200, 20, 16, 3, base=False).to(dtype), cuda)
@@ -128,11 +138,11 @@ def test_products_of_every_derivative_and_with_a_factor(
 
 def test_rows_of_tensor_cores_are_split_and_repeat_bitwise() -> None:
     case = case_of(3000, 9, 20)
-    layer, _alive = layer_numbers(case.x, None, case.knots, *case.parameters(), case.basis)
+    layer, _alive = layer_numbers(case.x, None, case.layer())
     assert machine.extension().cuda_mma_partial_numbers(*layer, 0) / (9 * 20 * 9) > 10
     compare(case, cuda)
     u = torch.randn(3000, 20).to(DEVICE)
-    first, again = (layer_and_gradients(case, u, cuda.kan_linear) for _ in range(2))
+    first, again = (layer_and_gradients(case, u, on(cuda)) for _ in range(2))
     assert all(torch.equal(t, again[name]) for name, t in first.items())
 
 
@@ -141,12 +151,11 @@ def test_rows_of_tensor_cores_are_split_and_repeat_bitwise() -> None:
 def test_non_finite_rows_of_tensor_cores_stay_in_their_row(
     sparse: bool, wgmma: bool, monkeypatch
 ) -> None:
-    monkeypatch.setattr(cuda_kernels, "sparse", sparse)
-    monkeypatch.setattr(cuda_kernels, "wgmma", wgmma)
+    use(monkeypatch, sparse, wgmma)
     case = case_of(100, 9, 20)
-    clean = cuda.kan_linear(case.x, case.knots, *case.parameters(), case.basis)
+    clean = on(cuda)(case.x, case.knots, *case.parameters(), case.basis)
     case.x[17, 1] = float("inf")
-    found = cuda.kan_linear(case.x, case.knots, *case.parameters(), case.basis)
+    found = on(cuda)(case.x, case.knots, *case.parameters(), case.basis)
     rest = [r for r in range(100) if r != 17]
     assert found[17].isnan().all() and torch.equal(found[rest], clean[rest])
 
@@ -155,16 +164,16 @@ def test_a_block_has_the_shared_memory_that_the_driver_says(monkeypatch) -> None
     # of compute capability 11.0, of which there is no table here
     given = SimpleNamespace(shared_memory_per_block_optin=227 << 10)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: given)
-    monkeypatch.setattr(machine, "gpu", lambda _: machine.Gpu("Thor", (11, 0), 20))
+    monkeypatch.setattr(machine, "gpu", lambda _: Gpu("Thor", (11, 0), 20))
     x = SimpleNamespace(is_cuda=True, device=torch.device("cuda", 7))
     try:
-        assert cuda_kernels._choices(x, 3) == [(cuda_kernels.sparse, False, 227 << 10)]
+        assert CudaKernels("tf32")._choices(x, 3) == [(False, False, 227 << 10)]
     finally:
         cuda_kernels._most_shared.cache_clear()
 
 
 def test_who_asks_for_them_gets_them() -> None:
-    facts = machine.Machine(extension="baseline", cuda=True)
+    facts = Machine(extension="baseline", cuda=True)
     device = Problem("cuda", "float32", 3, capability=(9, 0))
     asked = Problem("cuda", "float32", 3, capability=(9, 0), asked=True)
     assert choose(asked, facts, BACKENDS, "cuda").backend == "cuda"
@@ -174,8 +183,8 @@ def test_who_asks_for_them_gets_them() -> None:
     assert "8.0 or more, got 7.5" in cuda.why_not(
         Problem("cuda", "float32", 3, capability=(7, 5), asked=True), facts
     )
-    assert "without CUDA kernels" in cuda.why_not(asked, machine.Machine(extension="baseline"))
-    emulating = machine.Machine(extension="baseline", cuda_emulated=True)
+    assert "without CUDA kernels" in cuda.why_not(asked, Machine(extension="baseline"))
+    emulating = Machine(extension="baseline", cuda_emulated=True)
     assert cuda.why_not(Problem("cpu", "float32", 3, asked=True), emulating) is None
     assert "built without" in cuda.why_not(Problem("cpu", "float32", 3), emulating)
 
@@ -192,7 +201,7 @@ def test_a_cpu_tensor_is_refused_in_a_sentence() -> None:
 @pytest.mark.parametrize("scaler", [True, False], ids=["scaler", "no-scaler"])
 def test_sums_over_many_rows_are_split(scaler: bool) -> None:
     case = case_of(5003, 2, 12, scaler=scaler)
-    layer, _alive = layer_numbers(case.x, None, case.knots, *case.parameters(), case.basis)
+    layer, _alive = layer_numbers(case.x, None, case.layer())
     parts = machine.extension().cuda_partial_numbers(*layer) / (2 * 12 * 9)
     assert parts == 40  # of at least 128 rows
     compare(case, cuda)
@@ -258,7 +267,7 @@ def by_layers(x: Tensor, parameters: list[Tensor | None], bases: list) -> Tensor
 
 
 def in_one_launch(x: Tensor, parameters: list[Tensor | None], bases: list) -> Tensor:
-    return stack._Stack.apply(x, tuple(bases), cuda.kernels(x), *parameters)
+    return _Network.apply(x, tuple(bases), cuda.kernels(x), *parameters)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
@@ -387,7 +396,7 @@ def test_networks_that_do_not_fit_run_layer_by_layer(widths: tuple[int, ...]) ->
     x, layers = network(widths, 5, 3, 20, torch.float64)
     parameters = [t for layer in layers for t in (layer.knots, *layer.parameters())]
     bases = [layer.basis for layer in layers]
-    assert cuda_network.out(x, bases, parameters) is None
+    assert cuda_network.out(x, layers_of(parameters, bases)) is None
     u = torch.randn(20, widths[-1], dtype=torch.float64).to(DEVICE)
     found = outputs_and_gradients(in_one_launch, x, layers, u)
     wanted = outputs_and_gradients(by_layers, x, layers, u)

@@ -13,23 +13,24 @@ from torch import Tensor
 import kan_fast
 from kan_fast import reference
 from kan_fast.backends import BACKENDS
+from kan_fast.backends.layer import Layer
 from kan_fast.errors import BackendUnavailable, DerivativeError, DtypeError, ShapeError
 from kan_fast.ops.full_basis import activation_linear, chebyshev_linear, gaussian_rbf_linear
-from kan_fast.spec import DenseBasis
+from kan_fast.spec import FullBasis
 from kan_fast.testing import GRADIENT_FACTOR, VALUE_FACTOR, assert_within_tolerance
 
 FAMILIES = {
-    "gaussian": DenseBasis("gaussian_rbf", 8, 4 / 7),
-    "gaussian of three": DenseBasis("gaussian_rbf", 3, 1.3),
-    "chebyshev": DenseBasis("chebyshev", 9),
-    "chebyshev of one": DenseBasis("chebyshev", 1),
-    "silu": DenseBasis("activation", 1, activation="silu"),
+    "gaussian": FullBasis("gaussian_rbf", 8, 4 / 7),
+    "gaussian of three": FullBasis("gaussian_rbf", 3, 1.3),
+    "chebyshev": FullBasis("chebyshev", 9),
+    "chebyshev of one": FullBasis("chebyshev", 1),
+    "silu": FullBasis("activation", 1, activation="silu"),
 }
 #: rows, inputs, outputs: ones, odd ones, one above a tile of rows, of outputs and of inputs
 SIZES = [(1, 1, 1), (7, 3, 5), (65, 2, 13), (130, 17, 6), (600, 5, 2), (33, 70, 9)]
 
 
-def centers_of(basis: DenseBasis, dtype: torch.dtype) -> Tensor | None:
+def centers_of(basis: FullBasis, dtype: torch.dtype) -> Tensor | None:
     if basis.family != "gaussian_rbf":
         return None
     # not evenly spaced: any are allowed
@@ -37,7 +38,7 @@ def centers_of(basis: DenseBasis, dtype: torch.dtype) -> Tensor | None:
 
 
 def tensors(
-    basis: DenseBasis, rows: int, inputs: int, outputs: int, dtype: torch.dtype
+    basis: FullBasis, rows: int, inputs: int, outputs: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor, Tensor]:
     x = torch.randn(rows, inputs, dtype=torch.float64)
     x = torch.tanh(x) if basis.family == "chebyshev" else x
@@ -46,8 +47,8 @@ def tensors(
     return x.to(dtype), weight.to(dtype), u.to(dtype)
 
 
-def contractions(x: Tensor, v: Tensor, u: Tensor, weight: Tensor, basis: DenseBasis, d: int):
-    phi = reference.dense_features(x, centers_of(basis, x.dtype), basis, d)
+def contractions(x: Tensor, v: Tensor, u: Tensor, weight: Tensor, basis: FullBasis, d: int):
+    phi = reference.full_features(x, centers_of(basis, x.dtype), basis, d)
     return {
         "out": reference.contract_out(phi, weight, v),
         "in": reference.contract_in(phi, weight, u),
@@ -55,17 +56,17 @@ def contractions(x: Tensor, v: Tensor, u: Tensor, weight: Tensor, basis: DenseBa
     }
 
 
-def compare(basis: DenseBasis, size: tuple, dtype: torch.dtype, d: int, backend: str) -> None:
+def compare(basis: FullBasis, size: tuple, dtype: torch.dtype, d: int, backend: str) -> None:
     """The three contractions of one derivative, and the fused pass, by the tolerance rule."""
     x, weight, u = tensors(basis, *size, dtype)
     v = torch.randn_like(x)
-    kernels = BACKENDS[backend].dense_kernels(weight)
-    layer = (centers_of(basis, dtype), weight, None, None, basis)
+    kernels = BACKENDS[backend].full_kernels(weight)
+    layer = Layer(centers_of(basis, dtype), weight, None, None, basis)
     need = (True, True, False, False)
-    z, both = kernels.in_weight(x, u, v, *layer, d, d, need)[:2]
+    z, both = kernels.in_weight(x, u, v, layer, d, d, need)[:2]
     shape = weight.shape
     ours = {
-        "out": kernels.out(x, v, *layer, d),
+        "out": kernels.out(x, v, layer, d),
         "in": z,
         "weight": kernels.weight(x, u, v, layer[0], shape, False, basis, d)[0],
     }
@@ -91,7 +92,7 @@ def test_contractions_on_every_instruction_set(isa, basis, size, dtype) -> None:
 
 
 @pytest.mark.parametrize("basis", FAMILIES.values(), ids=FAMILIES.keys())
-def test_contractions_by_triton(basis: DenseBasis) -> None:
+def test_contractions_by_triton(basis: FullBasis) -> None:
     try:
         x = torch.ones(2, 2)
         gaussian_rbf_linear(x, x[0], torch.ones(1, 2, 2), 1.0, backend="triton")
@@ -106,13 +107,13 @@ def test_blocks_of_rows_and_inputs_by_triton(monkeypatch: pytest.MonkeyPatch) ->
     from kan_fast.backends.triton import full_basis as dense
     from kan_fast.backends.triton import full_basis_values as triton_dense
 
-    monkeypatch.setattr(triton_dense, "block", 64)
+    monkeypatch.setattr(triton_dense, "BLOCK", 64)
     monkeypatch.setattr(dense, "MOST_ROWS", 4)
     test_contractions_by_triton(FAMILIES["gaussian of three"])
 
 
 def layer(
-    basis: DenseBasis, backend: str = "auto", rounded: torch.dtype = torch.float64
+    basis: FullBasis, backend: str = "auto", rounded: torch.dtype = torch.float64
 ) -> Callable[[Tensor, Tensor], Tensor]:
     if basis.family == "chebyshev":
         return lambda x, w: chebyshev_linear(x, w, backend=backend)
@@ -124,7 +125,7 @@ def layer(
 
 
 @pytest.mark.parametrize("basis", FAMILIES.values(), ids=FAMILIES.keys())
-def test_gradcheck_of_every_order_and_transforms(basis: DenseBasis) -> None:
+def test_gradcheck_of_every_order_and_transforms(basis: FullBasis) -> None:
     x, weight, u = tensors(basis, 4, 3, 2, torch.float64)
     f = layer(basis)
     x.requires_grad_()
@@ -149,7 +150,7 @@ def test_gradcheck_of_every_order_and_transforms(basis: DenseBasis) -> None:
 
 
 @pytest.mark.parametrize("basis", FAMILIES.values(), ids=FAMILIES.keys())
-def test_strides_shapes_halves_and_what_is_not_finite(basis: DenseBasis) -> None:
+def test_strides_shapes_halves_and_what_is_not_finite(basis: FullBasis) -> None:
     x, weight, _ = tensors(basis, 12, 4, 3, torch.float32)
     f = layer(basis)
     y = f(x, weight)
@@ -203,11 +204,17 @@ def test_many_threads_split_rows_of_few_inputs_deterministically() -> None:
     try:
         for n in (1, 4, 4):
             torch.set_num_threads(n)
-            kernels = BACKENDS["native"].dense_kernels(weight)
+            kernels = BACKENDS["native"].full_kernels(weight)
             found.append(
-                kernels.in_weight(x, u, None, None, weight, None, None, basis, 1, 0, (True, True))[
-                    :2
-                ]
+                kernels.in_weight(
+                    x,
+                    u,
+                    None,
+                    Layer(None, weight, None, None, basis),
+                    1,
+                    0,
+                    (True, True, False, False),
+                )[:2]
             )
     finally:
         torch.set_num_threads(threads)

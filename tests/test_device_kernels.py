@@ -10,15 +10,20 @@ from types import ModuleType
 import pytest
 import torch
 from cases import Case, make_case, strided
-from judge import compare, compare_contractions, contraction_doubts, layer_and_gradients
+from judge import (
+    compare,
+    compare_contractions,
+    contraction_doubts,
+    cuda,
+    layer_and_gradients,
+    on,
+    triton,
+)
 
 from kan_fast import machine, reference
-from kan_fast.backends.cuda import backend as cuda
-from kan_fast.backends.triton import backend as triton
 from kan_fast.errors import DerivativeError
-from kan_fast.machine import Gpu
 from kan_fast.ops.autograd import Out
-from kan_fast.spec import ACTIVATIONS, MAX_DERIVATIVE
+from kan_fast.spec import ACTIVATIONS, MAX_DERIVATIVE, Gpu
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = [torch.float32, torch.float64]
@@ -115,12 +120,12 @@ def test_long_sums_over_inputs(backend: ModuleType) -> None:
 def test_strides_change_nothing(backend: ModuleType, how: str, grid_size: int) -> None:
     case = case_of(50, 6, 5, grid_size)
     u = random(case, 50, 5)
-    plain = layer_and_gradients(case, u, backend.kan_linear)
+    plain = layer_and_gradients(case, u, on(backend))
     moved = Case(
         strided(case.x, how), strided(case.knots, how), case.spline_weight,
         strided(case.spline_scaler, how), strided(case.base_weight, how), case.basis,
     )  # fmt: skip
-    for name, result in layer_and_gradients(moved, strided(u, how), backend.kan_linear).items():
+    for name, result in layer_and_gradients(moved, strided(u, how), on(backend)).items():
         assert torch.equal(result, plain[name]), name
 
 
@@ -128,13 +133,13 @@ def test_strides_change_nothing(backend: ModuleType, how: str, grid_size: int) -
 def test_expanded_gradient_and_input(backend: ModuleType, grid_size: int) -> None:
     case = case_of(9, 4, 21, grid_size)
     kernels = backend.kernels(case.spline_weight)
-    layer = (case.knots, *case.parameters(), case.basis)
+    layer = case.layer()
     x = case.x[:1].expand(30, -1)
-    assert torch.equal(kernels.out(x, None, *layer, 0), kernels.out(x.clone(), None, *layer, 0))
+    assert torch.equal(kernels.out(x, None, layer, 0), kernels.out(x.clone(), None, layer, 0))
     u = torch.ones((), device=DEVICE).expand(30, 21)
     need = (True, True, True, True)
     for a, b in zip(
-        kernels.in_weight(x, u, None, *layer, 1, 0, need),
+        kernels.in_weight(x, u, None, layer, 1, 0, need),
         kernels.in_weight(x.clone(), u.clone(), None, *layer, 1, 0, need),
         strict=True,
     ):
@@ -145,7 +150,7 @@ def test_expanded_gradient_and_input(backend: ModuleType, grid_size: int) -> Non
 def test_nothing_to_do(backend: ModuleType, shape: tuple[int, int, int]) -> None:
     case = case_of(*shape)
     u = torch.ones(shape[0], shape[2], device=DEVICE)
-    ours = layer_and_gradients(case, u, backend.kan_linear)
+    ours = layer_and_gradients(case, u, on(backend))
     theirs = layer_and_gradients(case, u, reference.kan_linear)
     for name, result in ours.items():
         assert torch.equal(result, theirs[name]), name
@@ -155,10 +160,10 @@ def test_nothing_to_do(backend: ModuleType, shape: tuple[int, int, int]) -> None
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_non_finite_rows_stay_in_their_row(backend: ModuleType, bad: float, grid_size: int) -> None:
     case = case_of(100, 3, 5, grid_size)
-    clean = backend.kan_linear(case.x, case.knots, *case.parameters(), case.basis)
+    clean = on(backend)(case.x, case.knots, *case.parameters(), case.basis)
     case.x[17, 1] = bad
     u = torch.ones(100, 5, device=DEVICE)
-    ours = layer_and_gradients(case, u, backend.kan_linear)
+    ours = layer_and_gradients(case, u, on(backend))
     theirs = layer_and_gradients(case, u, reference.kan_linear)
     assert ours["y"][17].isnan().all()
     rest = [r for r in range(100) if r != 17]
@@ -181,9 +186,9 @@ def test_repeats_are_bitwise_equal(
 ) -> None:
     case = case_of(1100, 2, 3, grid_size)
     u = random(case, 1100, 3)
-    first = layer_and_gradients(case, u, backend.kan_linear)
+    first = layer_and_gradients(case, u, on(backend))
     for _ in range(1 if DEVICE == "cpu" else 250):
-        for name, result in layer_and_gradients(case, u, backend.kan_linear).items():
+        for name, result in layer_and_gradients(case, u, on(backend)).items():
             assert torch.equal(result, first[name]), name
 
 
@@ -193,7 +198,7 @@ def test_gradients_by_finite_differences(backend: ModuleType, grid_size: int) ->
     leaves = [t.requires_grad_() for t in (case.x, *case.parameters())]
 
     def run(x, *parameters):
-        return backend.kan_linear(x, case.knots, *parameters, case.basis)
+        return on(backend)(x, case.knots, *parameters, case.basis)
 
     assert torch.autograd.gradcheck(run, leaves, fast_mode=True)
     assert torch.autograd.gradgradcheck(run, leaves, fast_mode=True)
@@ -202,7 +207,7 @@ def test_gradients_by_finite_differences(backend: ModuleType, grid_size: int) ->
 def test_higher_derivatives_match_the_oracle(backend: ModuleType) -> None:
     case = case_of(20, 2, 3, 4, 5, dtype=torch.float64)
     found = []
-    for run in (backend.kan_linear, reference.kan_linear):
+    for run in (on(backend), reference.kan_linear):
         x = case.x.clone().requires_grad_()
         d = run(x, case.knots, *case.parameters(), case.basis)
         for _ in range(4):
@@ -215,13 +220,13 @@ def test_a_derivative_that_is_not_there_raises(backend: ModuleType) -> None:
     case = case_of(4, 2, 3)
     kernels = backend.kernels(case.spline_weight)
     with pytest.raises(DerivativeError, match="up to order 5, got 6"):
-        kernels.out(case.x, None, case.knots, *case.parameters(), case.basis, MAX_DERIVATIVE + 1)
+        kernels.out(case.x, None, case.layer(), MAX_DERIVATIVE + 1)
 
 
 def test_forward_mode_and_vmap(backend: ModuleType) -> None:
     case = case_of(6, 2, 3, dtype=torch.float64)
     kernels = backend.kernels(case.spline_weight)
-    layer = (case.knots, *case.parameters(), case.basis)
+    layer = case.layer()
 
     def ours(x):
         return Out.apply(x, None, *layer, kernels, 0)
@@ -248,7 +253,7 @@ def test_the_basis_never_reaches_memory(backend: ModuleType) -> None:
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
         x = case.x.requires_grad_()
-        backend.kan_linear(x, case.knots, *case.parameters(), case.basis)
+        on(backend)(x, case.knots, *case.parameters(), case.basis)
     # x and the parameters themselves, nothing else
     known = {t.data_ptr() for t in (case.x, case.knots, *case.parameters())}
     assert {t.data_ptr() for t in kept} <= known

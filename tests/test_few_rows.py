@@ -8,10 +8,10 @@ import pytest
 import torch
 from cases import make_case
 from efficient_kan_copies import ViewKANLinear
+from judge import native_kernels
 
 import kan_fast
 from kan_fast import reference
-from kan_fast.backends.cpu import backend as native
 from kan_fast.testing import VALUE_FACTOR, assert_within_tolerance
 
 
@@ -34,7 +34,7 @@ def test_few_rows_give_the_layer(
         pytest.skip("the derivative of the splines is zero")
     v = torch.randn_like(case.x) if derivative else None
     layer = (case.knots, *case.parameters())
-    y = native.out(case.x, v, *layer, case.basis, derivative)
+    y = native_kernels.out(case.x, v, case.layer(), derivative)
 
     def plain(x: torch.Tensor, layer: tuple, v: torch.Tensor | None) -> torch.Tensor:
         def at(x: torch.Tensor) -> torch.Tensor:

@@ -6,11 +6,11 @@ import pytest
 import torch
 from cases import Case, make_case
 from gpu_tools import layer_on, step
+from judge import on, triton
 
 import kan_fast
 from kan_fast import envs, machine
-from kan_fast.backends.triton import backend as triton
-from kan_fast.ops.spline import plan_for
+from kan_fast.ops.plan import plan_for
 
 if not torch.cuda.is_available():
     pytest.skip("torch sees no CUDA GPU here", allow_module_level=True)
@@ -66,7 +66,7 @@ def test_rounding_of_the_instructions_that_the_interpreter_replaces() -> None:
     """Catches approximate reciprocals or three passes of TF32 that lose more than float32."""
     case: Case = make_case(4096, 64, 64).to("cuda")
     wide = case.to(torch.float64)
-    y = triton.kan_linear(case.x, case.knots, *case.parameters(), case.basis)
+    y = on(triton)(case.x, case.knots, *case.parameters(), case.basis)
     truth = kan_fast.kan_linear(
         wide.x, wide.knots, *wide.parameters(), spline_order=3, backend="reference"
     )

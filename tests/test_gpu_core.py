@@ -11,13 +11,13 @@ import warnings
 import pytest
 import torch
 from cases import Case, make_case
-from judge import compare, compare_contractions, contraction_doubts
+from judge import compare, compare_contractions, contraction_doubts, on, triton
 
 import kan_fast
 from kan_fast import machine
-from kan_fast.backends.triton import backend as triton
-from kan_fast.ops import spline as functional
-from kan_fast.ops.spline import plan_for
+from kan_fast.ops import plan as functional
+from kan_fast.ops.plan import plan_for
+from kan_fast.spec import Machine
 from kan_fast.testing import BF16_EPS, GRADIENT_FACTOR, TF32_EPS, assert_within_tolerance
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -49,7 +49,7 @@ def test_the_planner_takes_triton() -> None:
 
 
 def test_without_the_extension_a_gpu_still_has_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
-    none = machine.Machine(extension=None, extension_error="not built", triton="3.6.0")
+    none = Machine(extension=None, extension_error="not built", triton="3.6.0")
     monkeypatch.setattr(machine, "facts", lambda: none)
     functional._say_once_if_slow.cache_clear()
     arguments = ("float32", 3, None, "auto")
@@ -150,7 +150,5 @@ def test_a_loss_in_the_laplacian() -> None:
 
 def test_repeats_are_bitwise_equal() -> None:
     case = case_of(*LARGE[0])
-    outputs = [
-        triton.kan_linear(case.x, case.knots, *case.parameters(), case.basis) for _ in range(5)
-    ]
+    outputs = [on(triton)(case.x, case.knots, *case.parameters(), case.basis) for _ in range(5)]
     assert all(torch.equal(y, outputs[0]) for y in outputs)

@@ -20,16 +20,16 @@ pytestmark = pytest.mark.skipif(
 LAYER = """
 import torch
 from cases import make_case
-from kan_fast.backends import triton
+from judge import on, triton
 def gather(grid_size):
     case = make_case(9, 2, 3, grid_size)
     with torch.no_grad():
-        triton.kan_linear(case.x, case.knots, *case.parameters(), case.basis)
+        on(triton)(case.x, case.knots, *case.parameters(), case.basis)
 def run():
     gather(60)
     case = make_case(9, 2, 3)
     kernels = triton.kernels(case.spline_weight, torch.bfloat16)
-    kernels.out(case.x, None, case.knots, *case.parameters(), case.basis, 0)
+    kernels.out(case.x, None, case.layer(), 0)
 """
 #: notes the launches of the layer and compiles them
 BEFORE = """

@@ -10,7 +10,7 @@ import kan_fast
 from kan_fast import reference
 from kan_fast.errors import GridError, ShapeError
 from kan_fast.ops.gram import edge_mean_size, edge_statistics, gram
-from kan_fast.spec import BasisSpec
+from kan_fast.spec import WindowedBasis
 
 
 @pytest.mark.parametrize("spline_order", range(8))
@@ -84,7 +84,7 @@ def test_activation_regularization_is_the_formula(size: str) -> None:
     x = torch.rand(2, 50, 3) * 1.8 - 0.9
     loss = layer.activation_regularization_loss(x, 0.7, 0.3, size)
     weight = reference.fold(layer.spline_weight, layer.spline_scaler, layer.base_weight)
-    phi = edges(x.reshape(-1, 3), layer.grid, weight, BasisSpec(3))
+    phi = edges(x.reshape(-1, 3), layer.grid, weight, WindowedBasis(3))
     s = phi.abs().mean(0) if size == "l1" else phi.std(0, unbiased=False)
     p = s / s.sum()
     expected = 0.7 * s.sum() - 0.3 * (p * p.log()).sum()

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 from cases import Case, make_case, strided
-from judge import compare, compare_contractions, layer_and_gradients
+from judge import compare, compare_contractions, layer_and_gradients, native, native_kernels, on
 
 from kan_fast import reference
-from kan_fast.backends.cpu import backend as native
-from kan_fast.spec import ACTIVATIONS, MAX_DERIVATIVE, BasisSpec
+from kan_fast.backends.layer import Layer
+from kan_fast.spec import ACTIVATIONS, MAX_DERIVATIVE, WindowedBasis
 
 DTYPES = [torch.float32, torch.float64]
 
@@ -73,8 +73,8 @@ def test_small_values_keep_their_digits(
                     right - width * (right - left) * 0.4)  # fmt: skip
     x = x.clamp(knots[0, 0], knots[0, -1].nextafter(torch.tensor(0.0))).unsqueeze(1)
     weight = torch.eye(num_basis).repeat(copies, 1).unsqueeze(1)
-    basis = BasisSpec(order, "zero")
-    found = native.out(x, None, knots, weight, None, None, basis, derivative)
+    basis = WindowedBasis(order, "zero")
+    found = native_kernels.out(x, None, Layer(knots, weight, None, None, basis), derivative)
     wanted = reference.bspline_basis(x.double(), knots.double(), order, derivative)[:, 0]
     wanted = wanted.repeat(1, copies)
     cell = (x >= knots).sum(-1, keepdim=True) - 1
@@ -119,26 +119,26 @@ def test_contractions_of_every_derivative(
 def test_strides_change_nothing(how: str, out_features: int, isa: str) -> None:
     case = make_case(50, 6, out_features)
     u = torch.randn(50, out_features)
-    plain = layer_and_gradients(case, u, native.kan_linear)
+    plain = layer_and_gradients(case, u, on(native))
     moved = Case(
         strided(case.x, how), strided(case.knots, how), case.spline_weight,
         strided(case.spline_scaler, how), strided(case.base_weight, how), case.basis,
     )  # fmt: skip
-    for name, result in layer_and_gradients(moved, strided(u, how), native.kan_linear).items():
+    for name, result in layer_and_gradients(moved, strided(u, how), on(native)).items():
         assert torch.equal(result, plain[name]), name
 
 
 def test_expanded_gradient_and_input(isa: str) -> None:
     case = make_case(9, 4, 21)
-    layer = (case.knots, *case.parameters(), case.basis)
+    layer = case.layer()
     x = case.x[:1].expand(30, -1)
-    y = native.out(x, None, *layer, 0)
-    assert torch.equal(y, native.out(x.contiguous(), None, *layer, 0))
+    y = native_kernels.out(x, None, layer, 0)
+    assert torch.equal(y, native_kernels.out(x.contiguous(), None, layer, 0))
     u = torch.ones(()).expand(30, 21)
     need = (True, True, True, True)
     for a, b in zip(
-        native.in_weight(x, u, None, *layer, 1, 0, need),
-        native.in_weight(x.contiguous(), u.contiguous(), None, *layer, 1, 0, need),
+        native_kernels.in_weight(x, u, None, layer, 1, 0, need),
+        native_kernels.in_weight(x.contiguous(), u.contiguous(), None, *layer, 1, 0, need),
         strict=True,
     ):
         assert torch.equal(a, b)
@@ -148,18 +148,18 @@ def test_expanded_gradient_and_input(isa: str) -> None:
 def test_repeats_are_bitwise_equal(shape: tuple[int, int, int]) -> None:
     case = make_case(*shape)
     u = torch.randn(shape[0], shape[2])
-    first = layer_and_gradients(case, u, native.kan_linear)
+    first = layer_and_gradients(case, u, on(native))
     for _ in range(20):
-        for name, result in layer_and_gradients(case, u, native.kan_linear).items():
+        for name, result in layer_and_gradients(case, u, on(native)).items():
             assert torch.equal(result, first[name]), name
 
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 def test_non_finite_rows_stay_in_their_row(bad: float, isa: str) -> None:
     case = make_case(200, 3, 5)
-    clean = native.kan_linear(case.x, case.knots, *case.parameters(), case.basis)
+    clean = on(native)(case.x, case.knots, *case.parameters(), case.basis)
     case.x[17, 1] = bad
-    ours = layer_and_gradients(case, torch.ones(200, 5), native.kan_linear)
+    ours = layer_and_gradients(case, torch.ones(200, 5), on(native))
     theirs = layer_and_gradients(case, torch.ones(200, 5), reference.kan_linear)
     assert ours["y"][17].isnan().all()
     rest = [r for r in range(200) if r != 17]
@@ -172,11 +172,10 @@ def test_non_finite_rows_stay_in_their_row(bad: float, isa: str) -> None:
 
 def test_knots_that_change_in_place_are_noticed() -> None:
     case = make_case(30, 2, 4)
-    layer = (None, *case.parameters(), case.basis)
-    native.out(case.x, None, case.knots, *layer[1:], 0)
+    native_kernels.out(case.x, None, case.layer(), 0)
     # behind torch's back: no version counter moves
     case.knots.numpy()[:] *= 1.5
-    ours = native.out(case.x, None, case.knots, *layer[1:], 0)
+    ours = native_kernels.out(case.x, None, case.layer(), 0)
     torch.testing.assert_close(
         ours, reference.kan_linear(case.x, case.knots, *case.parameters(), case.basis)
     )

@@ -15,7 +15,7 @@ import pytest
 from kan_fast import machine
 from kan_fast.backends.triton import plan as triton_plan
 from kan_fast.backends.triton import tiles, tuned
-from kan_fast.machine import Gpu
+from kan_fast.spec import Gpu
 
 if machine.facts().triton is None:
     pytest.skip(f"Triton: {machine.facts().triton_error}", allow_module_level=True)

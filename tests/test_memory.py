@@ -7,11 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import torch
 from cases import Case, make_case
+from judge import native_kernels
 from torch import Tensor
 
 import kan_fast
 from kan_fast import machine
-from kan_fast.backends.cpu import backend as native
+from kan_fast.backends.extension import layer_numbers
 from kan_fast.ops.gram import gram
 
 
@@ -55,16 +56,16 @@ def test_guards_of_nan_change_nothing(isa, poisoned_results, shape, order, dtype
     )  # fmt: skip
 
     def everything(c: Case, u: Tensor, v: Tensor) -> list[Tensor]:
-        layer = (c.knots, *c.parameters(), c.basis)
+        layer = c.layer()
         return [
-            native.out(c.x, None, *layer, 0),
-            native.out(c.x, v, *layer, 1),
-            *native.in_weight(c.x, u, v, *layer, 1, 0, (True,) * 4),
-            native.in_weight(c.x, u, None, *layer, 2, 0, (True, False, False, False))[0],
-            *native.weight(c.x, u, v, c.knots, c.spline_weight.shape, True, c.basis, 1),
+            native_kernels.out(c.x, None, layer, 0),
+            native_kernels.out(c.x, v, layer, 1),
+            *native_kernels.in_weight(c.x, u, v, layer, 1, 0, (True,) * 4),
+            native_kernels.in_weight(c.x, u, None, layer, 2, 0, (True, False, False, False))[0],
+            *native_kernels.weight(c.x, u, v, c.knots, c.spline_weight.shape, True, c.basis, 1),
             gram(c.x, c.knots, c.basis),
             # read where their weights are
-            native.out(c.x[:1], None, *layer, 0),
+            native_kernels.out(c.x[:1], None, layer, 0),
         ]
 
     expected = everything(case, u, v)
@@ -77,8 +78,8 @@ def test_guards_of_nan_change_nothing(isa, poisoned_results, shape, order, dtype
 def test_results_end_where_they_should(isa, shape) -> None:
     case = make_case(*shape)
     rows, in_features, out_features, _ = shape
-    layer = (case.knots, *case.parameters(), case.basis)
-    numbers, _alive = native.layer_numbers(case.x, None, *layer)
+    layer = case.layer()
+    numbers, _alive = layer_numbers(case.x, None, layer)
     u = torch.randn(rows, out_features)
     sizes = [rows * out_features, rows * in_features]
     sizes += [t.numel() for t in case.parameters()]
@@ -108,19 +109,23 @@ def far_apart(t: Tensor, row: int, column: int) -> Tensor:
 def test_offsets_beyond_two_to_the_31(strides: tuple[int, int], out_features: int) -> None:
     case = make_case(4, 4, out_features)
     case.x = torch.rand(4, 4) - 0.5
-    layer = (case.knots, *case.parameters(), case.basis)
+    layer = case.layer()
     x = far_apart(case.x, *strides)
     assert sum((n - 1) * s for n, s in zip(x.shape, x.stride(), strict=True)) > 2**31
-    assert torch.equal(native.out(x, None, *layer, 0), native.out(case.x, None, *layer, 0))
+    assert torch.equal(
+        native_kernels.out(x, None, layer, 0), native_kernels.out(case.x, None, layer, 0)
+    )
     u = torch.randn(4, out_features)
-    rest = (*layer, 1, 0, (True,) * 4)
-    expected = native.in_weight(case.x, u, None, *rest)
-    for f, e in zip(native.in_weight(x, u, None, *rest), expected, strict=True):
+    rest = (layer, 1, 0, (True,) * 4)
+    expected = native_kernels.in_weight(case.x, u, None, *rest)
+    for f, e in zip(native_kernels.in_weight(x, u, None, *rest), expected, strict=True):
         assert torch.equal(f, e)
     del x
     if strides[0] > 1:
         far_u = far_apart(u, strides[0], 1)
-        for f, e in zip(native.in_weight(case.x, far_u, None, *rest), expected, strict=True):
+        for f, e in zip(
+            native_kernels.in_weight(case.x, far_u, None, *rest), expected, strict=True
+        ):
             assert torch.equal(f, e)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kan_fast.backends.triton import tiles
-from kan_fast.machine import Gpu
+from kan_fast.spec import Gpu
 
 H100 = Gpu("NVIDIA H100", (9, 0), 132)
 

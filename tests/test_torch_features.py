@@ -8,13 +8,13 @@ import numpy
 import pytest
 import torch
 from cases import make_case
+from judge import native, native_kernels, on
 from ranks import on_two_ranks
 from torch import nn
 from torch.nn.utils import parametrizations, prune
 
 import kan_fast
 from kan_fast import reference
-from kan_fast.backends.cpu import backend as native
 from kan_fast.testing import GRADIENT_FACTOR, VALUE_FACTOR, assert_within_tolerance
 
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
@@ -37,7 +37,7 @@ def test_the_tolerance_rule_in_every_dtype(isa, dtype, shape) -> None:
     # away from the knots, where the derivative's float32 cell is everyone's cell
     case.x = (torch.rand(case.x.shape) * 1.8 - 0.9).to(dtype)
     u = torch.randn(shape[0], shape[2]).to(dtype)
-    found = values_and_gradients(native.kan_linear, case, u)
+    found = values_and_gradients(on(native), case, u)
     truth = values_and_gradients(reference.kan_linear, case.to(torch.float64), u)
     yardstick = values_and_gradients(reference.kan_linear, case, u)
     for name, result in found.items():
@@ -98,14 +98,16 @@ STRIDED = {
 @pytest.mark.parametrize("out_features", [3, 40])
 def test_strides_of_inputs_and_gradients(isa, name: str, out_features: int) -> None:
     case = make_case(37, 5, out_features, dtype=torch.float64)
-    layer = (case.knots, *case.parameters(), case.basis)
+    layer = case.layer()
     x, u = STRIDED[name](case.x), STRIDED[name](torch.randn(37, out_features).double())
     dense = (x.contiguous(), u.contiguous())
     torch.testing.assert_close(
-        native.out(x, None, *layer, 0), native.out(dense[0], None, *layer, 0)
+        native_kernels.out(x, None, layer, 0), native_kernels.out(dense[0], None, layer, 0)
     )
-    rest = (None, *layer, 1, 0, (True,) * 4)
-    for a, b in zip(native.in_weight(x, u, *rest), native.in_weight(*dense, *rest), strict=True):
+    rest = (None, layer, 1, 0, (True,) * 4)
+    for a, b in zip(
+        native_kernels.in_weight(x, u, *rest), native_kernels.in_weight(*dense, *rest), strict=True
+    ):
         torch.testing.assert_close(a, b)
 
 
@@ -160,7 +162,7 @@ def test_pruned_and_parametrised_tensors_count(name: str) -> None:
         alter(layer)
         expected = reference.kan_linear(
             x, layer.grid, layer.spline_weight, layer.spline_scaler, layer.base_weight,
-            kan_fast.spec.BasisSpec(3),
+            kan_fast.spec.WindowedBasis(3),
         )  # fmt: skip
         torch.testing.assert_close(layer(x), expected)
         torch.testing.assert_close(model(x), expected)
@@ -170,15 +172,15 @@ def test_pruned_and_parametrised_tensors_count(name: str) -> None:
 
 def test_deterministic_flag_and_repeats() -> None:
     case = make_case(700, 7, 33)
-    layer = (case.knots, *case.parameters(), case.basis)
+    layer = case.layer()
     u = torch.randn(700, 33)
     torch.use_deterministic_algorithms(True)
     try:
-        y = native.out(case.x, None, *layer, 0)
-        gradients = native.in_weight(case.x, u, None, *layer, 1, 0, (True,) * 4)
+        y = native_kernels.out(case.x, None, layer, 0)
+        gradients = native_kernels.in_weight(case.x, u, None, layer, 1, 0, (True,) * 4)
         for _ in range(250):
-            assert torch.equal(native.out(case.x, None, *layer, 0), y)
-            again = native.in_weight(case.x, u, None, *layer, 1, 0, (True,) * 4)
+            assert torch.equal(native_kernels.out(case.x, None, layer, 0), y)
+            again = native_kernels.in_weight(case.x, u, None, layer, 1, 0, (True,) * 4)
             assert all(map(torch.equal, again, gradients))
     finally:
         torch.use_deterministic_algorithms(False)

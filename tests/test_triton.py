@@ -8,12 +8,11 @@ import sys
 import pytest
 import torch
 from cases import Case, make_case
-from judge import compare, layer_and_gradients
+from judge import compare, layer_and_gradients, triton
 
 from kan_fast import kan_linear, machine, reference
-from kan_fast.backends.triton import backend as triton
 from kan_fast.backends.triton import tiles
-from kan_fast.machine import Gpu
+from kan_fast.spec import Gpu
 from kan_fast.testing import BF16_EPS, GRADIENT_FACTOR, TF32_EPS, assert_within_tolerance
 
 if machine.facts().triton is None:
@@ -54,8 +53,8 @@ def test_offsets_beyond_32_bits() -> None:
     far = buffer.as_strided((3, 2), (stride, 1))
     far.copy_(case.x)
     kernels = triton.kernels(case.spline_weight)
-    layer = (case.knots, *case.parameters(), case.basis)
-    assert torch.equal(kernels.out(far, None, *layer, 0), kernels.out(case.x, None, *layer, 0))
+    layer = case.layer()
+    assert torch.equal(kernels.out(far, None, layer, 0), kernels.out(case.x, None, layer, 0))
 
 
 @pytest.mark.parametrize("precision, eps", [("high", TF32_EPS), ("medium", BF16_EPS)])
@@ -86,8 +85,8 @@ def test_precision_follows_torch(
 def test_every_switch_of_torch_counts(switch: str, precision: str) -> None:
     # in a process of its own: the switches remember each other
     program = (
-        f"import torch; torch.{switch}; from kan_fast.backends import triton; "
-        "print(triton.float32_products())"
+        f"import torch; torch.{switch}; from kan_fast.backends import devices; "
+        "print(devices.float32_products())"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == precision, done.stderr

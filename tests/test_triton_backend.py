@@ -12,20 +12,19 @@ from pathlib import Path
 import pytest
 import torch
 from cases import make_case
-from judge import layer_and_gradients
+from judge import layer_and_gradients, on, triton
 
 import kan_fast
 from kan_fast import envs, machine, reference
 from kan_fast.backends import BACKENDS
 from kan_fast.backends.planner import choose
-from kan_fast.backends.triton import backend as triton
 from kan_fast.backends.triton import tiles, tuned
+from kan_fast.backends.triton.spline import TritonKernels
 from kan_fast.cli import main
 from kan_fast.cli import search_tiles as tune
-from kan_fast.machine import Gpu, Machine
 from kan_fast.ops import gram
-from kan_fast.ops import spline as functional
-from kan_fast.spec import BasisSpec, Problem
+from kan_fast.ops import plan as functional
+from kan_fast.spec import Gpu, Machine, Problem, WindowedBasis
 from kan_fast.testing import GRADIENT_FACTOR, assert_within_tolerance
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -120,7 +119,7 @@ def test_an_error_of_a_kernel_is_not_a_reason_to_fall_back(monkeypatch: pytest.M
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("CUDA error: an illegal memory access was encountered")
 
-    monkeypatch.setattr(triton.TritonKernels, "out", broken)
+    monkeypatch.setattr(TritonKernels, "out", broken)
     case = make_case(4, 2, 3).to(DEVICE)
     with pytest.raises(RuntimeError, match="illegal memory access"):
         kan_fast.kan_linear(case.x, case.knots, *case.parameters(), backend="triton")
@@ -327,7 +326,7 @@ def test_a_batch_of_gradients() -> None:
     # torch's older vmap, whose tensors have no address
     case = make_case(12, 2, 3, dtype=torch.float64).to(DEVICE)
     found = []
-    for run in (triton.kan_linear, reference.kan_linear):
+    for run in (on(triton), reference.kan_linear):
         x = case.x.clone().requires_grad_()
         y = run(x, case.knots, *case.parameters(), case.basis)
         units = torch.eye(y.numel(), device=DEVICE, dtype=y.dtype).reshape(-1, *y.shape)
@@ -342,10 +341,10 @@ def test_same_numbers_as_the_native_kernels() -> None:
     case = make_case(65, 4, 6)
     u = torch.randn(65, 6)
     theirs = layer_and_gradients(case, u, BACKENDS["native"].kan_linear)
-    ours = layer_and_gradients(case.to(DEVICE), u.to(DEVICE), triton.kan_linear)
+    ours = layer_and_gradients(case.to(DEVICE), u.to(DEVICE), on(triton))
     for name, result in ours.items():
         torch.testing.assert_close(result.cpu(), theirs[name], rtol=1e-4, atol=1e-4)
 
 
 def test_basis_specs_are_shared() -> None:
-    assert functional.basis_of(3, "silu") is functional.basis_of(3, "silu") == BasisSpec(3)
+    assert functional.basis_of(3, "silu") is functional.basis_of(3, "silu") == WindowedBasis(3)

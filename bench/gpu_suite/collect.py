@@ -51,9 +51,10 @@ def pretend(facts: dict[str, Any]) -> None:
     from triton.runtime.driver import driver
 
     from kan_fast import machine
+    from kan_fast.spec import Gpu
 
     driver.set_active(Driver(facts["capability"]))
-    found = machine.Gpu(facts["name"], tuple(facts["capability"]), facts["multiprocessors"])
+    found = Gpu(facts["name"], tuple(facts["capability"]), facts["multiprocessors"])
     machine.gpu = functools.cache(lambda device: found)
 
 
@@ -113,10 +114,10 @@ def note(facts: dict[str, Any], file: Path) -> None:
     from triton import knobs
 
     import kan_fast.testing
-    from kan_fast.backends.triton import backend as triton
+    from kan_fast.backends.triton.backend import Triton
 
     pretend(facts)
-    triton.why_not = lambda *_: None
+    Triton.why_not = lambda *_: None
     kernels()
     noted: set[str] = set()
 

@@ -8,7 +8,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from kan_fast import reference
-from kan_fast.spec import BasisSpec, DenseBasis
+from kan_fast.backends.layer import Gradients, Layer, Need
+from kan_fast.spec import FullBasis, WindowedBasis
 from kan_fast.torch_internals import is_legacy_batched, is_zero_tensor
 
 
@@ -22,32 +23,26 @@ def lacks_address(*tensors: Tensor | None) -> bool:
 
 
 def _features(
-    x: Tensor, v: Tensor | None, knots: Tensor, basis: BasisSpec | DenseBasis, derivative: int
+    x: Tensor,
+    v: Tensor | None,
+    knots: Tensor | None,
+    basis: WindowedBasis | FullBasis,
+    derivative: int,
 ) -> Tensor:
-    of = reference.dense_features if isinstance(basis, DenseBasis) else reference.features
+    of = reference.full_features if isinstance(basis, FullBasis) else reference.features
     phi = of(x.detach(), knots, basis, derivative)
     return phi if v is None else phi * v.unsqueeze(-1)
 
 
-#: spline_weight, spline_scaler and base_weight
-_Parameters = tuple[Tensor, Tensor | None, Tensor | None]
+def _folded(layer: Layer) -> Tensor:
+    _, weight, scaler, base, basis = layer
+    return weight if isinstance(basis, FullBasis) else reference.fold(weight, scaler, base)
 
 
-def _folded(parameters: _Parameters, basis: BasisSpec | DenseBasis) -> Tensor:
-    return parameters[0] if isinstance(basis, DenseBasis) else reference.fold(*parameters)
-
-
-def out(
-    x: Tensor,
-    v: Tensor | None,
-    knots: Tensor,
-    parameters: _Parameters,
-    basis: BasisSpec | DenseBasis,
-    derivative: int,
-) -> Tensor:
+def out(x: Tensor, v: Tensor | None, layer: Layer, derivative: int) -> Tensor:
     """eq. 5."""
-    folded = _folded(parameters, basis)
-    phi = _features(x, v, knots, basis, derivative)
+    folded = _folded(layer)
+    phi = _features(x, v, layer.knots, layer.basis, derivative)
     return phi.reshape(phi.shape[0], -1).mm(folded.reshape(folded.shape[0], -1).t())
 
 
@@ -55,21 +50,19 @@ def in_weight(
     x: Tensor,
     u: Tensor,
     v: Tensor | None,
-    knots: Tensor,
-    parameters: _Parameters,
-    basis: BasisSpec | DenseBasis,
+    layer: Layer,
     derivative_in: int,
     derivative_weight: int,
-    need: tuple[bool, bool, bool, bool],
-) -> tuple[Tensor | None, ...]:
+    need: Need,
+) -> Gradients:
     """eq. 6, and eq. 7 unfolded to the parameters; None where not needed."""
-    spline_weight, spline_scaler, _ = parameters
-    folded = _folded(parameters, basis)
+    knots, weight_, scaler, _, basis = layer
+    folded = _folded(layer)
     phi = _features(x, None, knots, basis, derivative_in)
     z = (u.mm(folded.reshape(folded.shape[0], -1)).reshape(phi.shape) * phi).sum(-1)
     spline, base = weight(x, u, v, knots, basis, derivative_weight)
-    grad_weight = spline if spline_scaler is None else spline * spline_scaler.unsqueeze(-1)
-    grad_scaler = (spline * spline_weight).sum(-1) if need[2] else None
+    grad_weight = spline if scaler is None else spline * scaler.unsqueeze(-1)
+    grad_scaler = (spline * weight_).sum(-1) if need[2] else None
     found = (z, grad_weight, grad_scaler, base)
     return tuple(t if wanted else None for t, wanted in zip(found, need, strict=True))
 
@@ -78,14 +71,14 @@ def weight(
     x: Tensor,
     u: Tensor,
     v: Tensor | None,
-    knots: Tensor,
-    basis: BasisSpec | DenseBasis,
+    knots: Tensor | None,
+    basis: WindowedBasis | FullBasis,
     derivative: int,
 ) -> tuple[Tensor, Tensor | None]:
     """eq. 7: the spline part and the base part."""
     phi = _features(x, v, knots, basis, derivative)
     folded = u.t().mm(phi.reshape(phi.shape[0], -1))
     folded = folded.reshape(folded.shape[0], *phi.shape[1:])
-    if isinstance(basis, DenseBasis):
+    if isinstance(basis, FullBasis):
         return folded, None
     return folded[..., :-1], folded[..., -1]

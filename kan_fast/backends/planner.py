@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from kan_fast.errors import BackendUnavailable
-from kan_fast.machine import Machine
-from kan_fast.spec import Plan, Problem
+from kan_fast.spec import Machine, Plan, Problem
 
 
 class Backend(Protocol):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from kan_fast.baselines import mlp, same_parameter_widths
 from kan_fast.cli.plain_kan import PlainKANLinear
 from kan_fast.interop.accelerate import accelerate
-from kan_fast.ops.spline import plan_for
+from kan_fast.ops.plan import plan_for
 from kan_fast.reference import activation, bspline_basis
 
 name = "demo"

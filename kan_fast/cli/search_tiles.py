@@ -9,10 +9,11 @@ from typing import Any
 
 import torch
 
-from kan_fast.backends.triton import backend as triton
+from kan_fast.backends import BACKENDS
+from kan_fast.backends.layer import Layer
 from kan_fast.backends.triton import tiles, tuned
 from kan_fast.layers.grid import uniform_knots
-from kan_fast.spec import BasisSpec
+from kan_fast.spec import WindowedBasis
 
 _log = logging.getLogger("kan_fast")
 
@@ -60,13 +61,13 @@ def _calls(trial: Trial, device: torch.device) -> tuple[tiles.Shape, dict[str, C
     ).to(trial.dtype)
     x = (torch.rand((trial.rows, trial.in_features), device=device) * 1.9 - 0.95).to(trial.dtype)
     u = random(trial.rows, trial.out_features)
-    layer = (knots, random(*edges, num_basis), random(*edges), random(*edges))
-    basis = BasisSpec(trial.spline_order)
-    kernels = triton.kernels(layer[1])
+    weight, scaler, base = random(*edges, num_basis), random(*edges), random(*edges)
+    layer = Layer(knots, weight, scaler, base, WindowedBasis(trial.spline_order))
+    kernels = BACKENDS["triton"].kernels(weight)
     need = (True, True, True, True)
-    return kernels.shape_of(x, *layer, basis), {
-        "out": lambda: kernels.out(x, None, *layer, basis, 0),
-        "in_weight": lambda: kernels.in_weight(x, u, None, *layer, basis, 1, 0, need),
+    return kernels.shape_of(x, layer), {
+        "out": lambda: kernels.out(x, None, layer, 0),
+        "in_weight": lambda: kernels.in_weight(x, u, None, layer, 1, 0, need),
     }
 
 

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 import torch
 
 from kan_fast import machine
-from kan_fast.backends.triton import backend as triton
+from kan_fast.backends import BACKENDS
 from kan_fast.backends.triton import tuned
 from kan_fast.spec import Problem
 
@@ -73,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
     capability = torch.cuda.get_device_capability() if torch.cuda.is_available() else None
     device = "cpu" if capability is None else "cuda"
     problem = Problem(device, args.dtype, args.spline_order, None, capability)
-    refusal = triton.why_not(problem, machine.facts())
+    refusal = BACKENDS["triton"].why_not(problem, machine.facts())
     if refusal is not None:
         print(f"kan-fast tune: nothing to tune here, {refusal}", file=sys.stderr)
         return 2

@@ -25,7 +25,7 @@ from kan_fast.interop.unrecognised import text, unrecognised
 from kan_fast.layers.chebyshev import ChebyshevKANLinear
 from kan_fast.layers.gaussian import GaussianKANLinear
 from kan_fast.layers.spline import KANLinear
-from kan_fast.ops.spline import plan_for
+from kan_fast.ops.plan import plan_for
 
 M = TypeVar("M", bound=nn.Module)
 

@@ -4,8 +4,8 @@ Parameters are copied, never fitted: results differ by the order of summation al
 cannot express is refused in a sentence. So an efficient-kan model gets pykan's plots, pruning and
 formulas, and a pykan model runs as a `kan_fast.KAN`.
 
-    model = kan_fast.interop.convert.to_pykan(trained, kan.KAN)
-    model = kan_fast.interop.convert.to_kan_fast(pykan_model)
+    model = kan_fast.convert.to_pykan(trained, kan.KAN)
+    model = kan_fast.convert.to_kan_fast(pykan_model)
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from kan_fast.interop.adapters.base import (
     still_holds,
 )
 from kan_fast.layers.hooks import has_hooks
-from kan_fast.ops.spline import autocast_enabled, plan_for
+from kan_fast.ops.plan import autocast_enabled, plan_for
 
 #: sees every call of a layer whose class is known, before it is decided how to run it: the layer,
 #: the arguments and whether the call is of its forward; set by `zero_code.py`

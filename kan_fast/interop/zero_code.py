@@ -25,7 +25,7 @@ from kan_fast.interop.adapters import ADAPTERS, adapter_of
 from kan_fast.interop.runs import Runs
 from kan_fast.interop.tally import Tally
 from kan_fast.layers.spline import KANLinear
-from kan_fast.ops.spline import plan_for
+from kan_fast.ops.plan import plan_for
 
 _log = logging.getLogger("kan_fast")
 

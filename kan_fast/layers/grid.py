@@ -8,7 +8,7 @@ from torch import Tensor
 from kan_fast.errors import GridError
 from kan_fast.ops.gram import gram
 from kan_fast.reference import bspline_basis
-from kan_fast.spec import BasisSpec
+from kan_fast.spec import WindowedBasis
 
 
 def uniform_knots(
@@ -130,7 +130,7 @@ def refit(
         `[out_features, in_features, num_basis]` in the dtype of `spline_weight`.
     """
     x, old_knots, new_knots = x.double(), old_knots.double(), new_knots.double()
-    splines = BasisSpec(spline_order, "zero")
+    splines = WindowedBasis(spline_order, "zero")
     normal = gram(x, new_knots, splines)[:, :-1, :-1]
     cross = gram(x, new_knots, splines, old_knots)[:, :-1, :-1]
     return least_norm_fit(normal, cross, spline_weight)
@@ -159,7 +159,7 @@ def robust_refit(
     new grid.
     """
     x, old_knots, new_knots = x.double(), old_knots.double(), new_knots.double()
-    splines = BasisSpec(spline_order, "zero")
+    splines = WindowedBasis(spline_order, "zero")
     normal = cross = 0
     for points, share in ((x, 1.0), (_spread(new_knots, spline_order), 1e-6)):
         share = share / max(1, points.shape[0])

@@ -1,4 +1,4 @@
-"""`KAN`: a stack of layers."""
+"""`KAN`: a network of layers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,20 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from kan_fast.backends import BACKENDS
+from kan_fast.backends.base import Kernels
+from kan_fast.backends.layer import Layer
 from kan_fast.errors import ShapeError
+from kan_fast.layers.activations import known_activation
+from kan_fast.layers.hooks import has_global_hooks, has_hooks
 from kan_fast.layers.spline import KANLinear
-from kan_fast.ops import network as stack
+from kan_fast.ops import network
+from kan_fast.ops.checks import fits
+from kan_fast.ops.plan import basis_of, plain, plan_for
 
 
 class KAN(nn.Module):
-    """A stack of `KANLinear` layers.
+    """A network of `KANLinear` layers, one after the other.
 
     Args:
         layers_hidden: widths, input first; two at least.
@@ -69,9 +76,9 @@ class KAN(nn.Module):
             update_grid: move each layer's grid to its input first; see `KANLinear.update_grid`.
         """
         if not update_grid:
-            y = stack.run(self.layers, x)
-            if y is not None:
-                return y
+            found = _as_one(self.layers, x)
+            if found is not None:
+                return network.run(x, *found)
         for layer in self.layers:
             if update_grid:
                 layer.update_grid(x)
@@ -112,3 +119,38 @@ class KAN(nn.Module):
             )
             x = layer(x)
         return total
+
+
+def _as_one(layers: Sequence[nn.Module], x: Tensor) -> tuple[list[Layer], Kernels] | None:
+    """The layers and the kernels with which they are one node of autograd, or None where something
+    needs them one by one.
+
+    Hooks, subclasses, parametrised weights, activations that are not the kernels', other backends
+    and torch's transforms do.
+    """
+    if x.dim() != 2 or x.dtype not in (torch.float32, torch.float64):
+        return None
+    if not plain(x.device.type) or has_global_hooks():
+        return None
+    found: list[Layer] = []
+    width, dtype, device = x.shape[1], x.dtype, x.device
+    highest = 0
+    for layer in layers:
+        own = layer._parameters
+        if type(layer) is not KANLinear or has_hooks(layer) or "spline_weight" not in own:
+            return None
+        activation = known_activation(
+            layer._modules.get("base_activation") or layer.base_activation
+        )
+        if not isinstance(activation, str):
+            return None
+        knots, weight = layer._buffers["grid"], own["spline_weight"]
+        scaler, base = own.get("spline_scaler"), own.get("base_weight")
+        order = layer.spline_order
+        if not fits(width, dtype, device, knots, weight, scaler, base, order):
+            return None
+        found.append(Layer(knots, weight, scaler, base, basis_of(order, activation)))
+        width = weight.shape[0]
+        highest = max(highest, order)
+    kernels = BACKENDS[plan_for(x, found[0].weight, highest).backend].kernels(found[0].weight)
+    return None if kernels is None else (found, kernels)

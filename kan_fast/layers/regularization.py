@@ -10,7 +10,7 @@ from torch import Tensor
 from kan_fast import reference
 from kan_fast.layers.activations import known_activation
 from kan_fast.ops.gram import edge_mean_size, edge_statistics
-from kan_fast.spec import BasisSpec
+from kan_fast.spec import WindowedBasis
 
 
 def l1_and_entropy(size: Tensor, activation: float, entropy: float) -> Tensor:
@@ -36,7 +36,7 @@ def edge_penalty(layer: Any, x: Tensor, size: str, activation: float, entropy: f
         )
     scaler = layer.spline_scaler if layer.enable_standalone_scale_spline else None
     weight = reference.fold(layer.spline_weight, scaler, layer.base_weight)
-    basis = BasisSpec(layer.spline_order, name)
+    basis = WindowedBasis(layer.spline_order, name)
     if size == "l1":
         sizes = edge_mean_size(x, layer.grid, weight, basis)
     elif size == "std":

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from kan_fast import torch_internals
 from kan_fast.backends.base import Kernels
+from kan_fast.backends.layer import Layer
 from kan_fast.ops.transforms import (
     Contraction,
     in_transform,
@@ -26,7 +27,7 @@ from kan_fast.ops.transforms import (
     vmap_over_rows,
     weight_tangents,
 )
-from kan_fast.spec import BasisSpec
+from kan_fast.spec import FullBasis, WindowedBasis
 
 
 def is_direct() -> bool:
@@ -38,28 +39,21 @@ def weight_gradients(
     x: Tensor,
     u: Tensor,
     v: Tensor | None,
-    knots: Tensor,
-    spline_weight: Tensor,
-    spline_scaler: Tensor | None,
-    base_weight: Tensor | None,
-    basis: BasisSpec,
+    layer: Layer,
     kernels: Kernels,
     derivative: int,
     need: tuple[bool, bool, bool],
 ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-    """Gradients of spline_weight, spline_scaler and base_weight; differentiable when asked."""
+    """Gradients of weight, scaler and base; differentiable when asked."""
     if not any(need):
         return None, None, None
     if is_direct():
-        return kernels.in_weight(
-            x, u, v, knots, spline_weight, spline_scaler, base_weight, basis, 0, derivative,
-            (False, *need),
-        )[1:]  # fmt: skip
-    with_base = base_weight is not None
-    spline, base = Weight.apply(
-        x, u, v, knots, spline_weight.shape, with_base, basis, kernels, derivative
+        return kernels.in_weight(x, u, v, layer, 0, derivative, (False, *need))[1:]
+    knots, weight, scaler, base, basis = layer
+    spline, grad_base = Weight.apply(
+        x, u, v, knots, weight.shape, base is not None, basis, kernels, derivative
     )
-    return unfold(spline, base, spline_weight, spline_scaler, need)
+    return unfold(spline, grad_base, weight, scaler, need)
 
 
 def engine_wants(next_functions: tuple) -> bool:
@@ -81,7 +75,7 @@ def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
     the parameters': a physics-informed loss would spend half its time on them.
 
     Args:
-        at: index of spline_weight among the arguments of forward; scaler and base weight follow.
+        at: index of the weight among the arguments of forward; scaler and base follow.
         node: the same among the arguments that are tensors.
     """
     need = ctx.needs_input_grad[at : at + 3]
@@ -90,22 +84,21 @@ def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
     return need if engine_wants(ctx.next_functions[node:]) else (False,) * 3
 
 
-def input_gradient(x: Tensor, u: Tensor, *layer: Any) -> Tensor:
-    """z of eq. 6; `layer` is (knots, weight, scaler, base_weight, basis, kernels, derivative)."""
+_INPUT_ALONE = (True, False, False, False)
+
+
+def input_gradient(x: Tensor, u: Tensor, layer: Layer, kernels: Kernels, derivative: int) -> Tensor:
+    """z of eq. 6."""
     if not is_direct():
-        return In.apply(x, u, *layer)
-    *parameters, kernels, derivative = layer
-    return kernels.in_weight(
-        x, u, None, *parameters, derivative, 0, (True, False, False, False)
-    )[0]  # fmt: skip
+        return In.apply(x, u, *layer, kernels, derivative)
+    return kernels.in_weight(x, u, None, layer, derivative, 0, _INPUT_ALONE)[0]
 
 
-def _out(x: Tensor, v: Tensor | None, *layer: Any) -> Tensor:
+def _out(x: Tensor, v: Tensor | None, layer: Layer, kernels: Kernels, derivative: int) -> Tensor:
     """y of eq. 5."""
     if not is_direct():
-        return Out.apply(x, v, *layer)
-    *parameters, kernels, derivative = layer
-    return kernels.out(x, v, *parameters, derivative)
+        return Out.apply(x, v, *layer, kernels, derivative)
+    return kernels.out(x, v, layer, derivative)
 
 
 class Out(Contraction):
@@ -115,18 +108,16 @@ class Out(Contraction):
     def forward(
         x: Tensor,
         v: Tensor | None,
-        knots: Tensor,
-        spline_weight: Tensor,
-        spline_scaler: Tensor | None,
-        base_weight: Tensor | None,
-        basis: BasisSpec,
+        knots: Tensor | None,
+        weight: Tensor,
+        scaler: Tensor | None,
+        base: Tensor | None,
+        basis: WindowedBasis | FullBasis,
         kernels: Kernels,
         derivative: int,
     ) -> Tensor:
         # x is the only activation that is kept
-        return kernels.out(
-            x, v, knots, spline_weight, spline_scaler, base_weight, basis, derivative
-        )
+        return kernels.out(x, v, Layer(knots, weight, scaler, base, basis), derivative)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -134,37 +125,35 @@ class Out(Contraction):
 
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-        x, v, knots, weight, scaler, base = saved_tensors(ctx)
+        x, v, *tensors = saved_tensors(ctx)
         basis, kernels, d = ctx.rest
         need = ctx.needs_input_grad
         need_weights = _weight_needs(ctx, 3, 2 if v is None else 3)
-        layer = (knots, weight, scaler, base, basis, kernels)
+        layer = Layer(*tensors, basis)
         grad_x = grad_v = None
         if is_direct():
-            grad_x, *grads = kernels.in_weight(
-                x, u, v, knots, weight, scaler, base, basis, d + 1, d, (need[0], *need_weights)
-            )
+            grad_x, *grads = kernels.in_weight(x, u, v, layer, d + 1, d, (need[0], *need_weights))
         else:
             if need[0]:
-                grad_x = input_gradient(x, u, *layer, d + 1)
-            grads = weight_gradients(x, u, v, *layer, d, need_weights)
+                grad_x = input_gradient(x, u, layer, kernels, d + 1)
+            grads = weight_gradients(x, u, v, layer, kernels, d, need_weights)
         if v is not None:
             if need[0]:
                 grad_x = grad_x * v
             if need[1]:
-                grad_v = input_gradient(x, u, *layer, d)
+                grad_v = input_gradient(x, u, layer, kernels, d)
         return grad_x, grad_v, None, *grads, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, x_t, v_t, knots_t, weight_t, scaler_t, base_t, *_rest: Any) -> Tensor:
         x, v, knots, weight, scaler, base = saved_tensors(ctx)
         basis, kernels, d = ctx.rest
-        layer = (knots, weight, scaler, base, basis, kernels)
+        rest = (knots, weight, scaler, base, basis, kernels)
         terms = []
         if x_t is not None:
-            terms.append(Out.apply(x, x_t if v is None else x_t * v, *layer, d + 1))
+            terms.append(Out.apply(x, x_t if v is None else x_t * v, *rest, d + 1))
         if v is not None and v_t is not None:
-            terms.append(Out.apply(x, v_t, *layer, d))
+            terms.append(Out.apply(x, v_t, *rest, d))
         if weight_t is not None:
             tangents = weight_tangents(weight, scaler, weight_t, scaler_t, base_t)
             terms.append(Out.apply(x, v, knots, tangents[0], None, tangents[1], basis, kernels, d))
@@ -182,18 +171,16 @@ class In(Contraction):
     def forward(
         x: Tensor,
         u: Tensor,
-        knots: Tensor,
-        spline_weight: Tensor,
-        spline_scaler: Tensor | None,
-        base_weight: Tensor | None,
-        basis: BasisSpec,
+        knots: Tensor | None,
+        weight: Tensor,
+        scaler: Tensor | None,
+        base: Tensor | None,
+        basis: WindowedBasis | FullBasis,
         kernels: Kernels,
         derivative: int,
     ) -> Tensor:
-        return kernels.in_weight(
-            x, u, None, knots, spline_weight, spline_scaler, base_weight, basis, derivative, 0,
-            (True, False, False, False),
-        )[0]  # fmt: skip
+        layer = Layer(knots, weight, scaler, base, basis)
+        return kernels.in_weight(x, u, None, layer, derivative, 0, _INPUT_ALONE)[0]
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -201,34 +188,32 @@ class In(Contraction):
 
     @staticmethod
     def backward(ctx: Any, q: Tensor) -> tuple[Tensor | None, ...]:
-        x, u, knots, weight, scaler, base = saved_tensors(ctx)
+        x, u, *tensors = saved_tensors(ctx)
         basis, kernels, d = ctx.rest
         need = ctx.needs_input_grad
-        layer = (knots, weight, scaler, base, basis, kernels)
+        layer = Layer(*tensors, basis)
         need_weights = _weight_needs(ctx, 3, 3)
         # d z[r,i] / d x[r,i] is the same sum one derivative up
         if is_direct():
-            grad_x, *grads = kernels.in_weight(
-                x, u, q, knots, weight, scaler, base, basis, d + 1, d, (need[0], *need_weights)
-            )
+            grad_x, *grads = kernels.in_weight(x, u, q, layer, d + 1, d, (need[0], *need_weights))
             if need[0]:
                 grad_x.mul_(q)
         else:
-            grad_x = q * input_gradient(x, u, *layer, d + 1) if need[0] else None
-            grads = weight_gradients(x, u, q, *layer, d, need_weights)
-        grad_u = _out(x, q, *layer, d) if need[1] else None
+            grad_x = q * input_gradient(x, u, layer, kernels, d + 1) if need[0] else None
+            grads = weight_gradients(x, u, q, layer, kernels, d, need_weights)
+        grad_u = _out(x, q, layer, kernels, d) if need[1] else None
         return grad_x, grad_u, None, *grads, None, None, None
 
     @staticmethod
     def jvp(ctx: Any, x_t, u_t, knots_t, weight_t, scaler_t, base_t, *_rest: Any) -> Tensor:
         x, u, knots, weight, scaler, base = saved_tensors(ctx)
         basis, kernels, d = ctx.rest
-        layer = (knots, weight, scaler, base, basis, kernels)
+        rest = (knots, weight, scaler, base, basis, kernels)
         terms = []
         if x_t is not None:
-            terms.append(x_t * In.apply(x, u, *layer, d + 1))
+            terms.append(x_t * In.apply(x, u, *rest, d + 1))
         if u_t is not None:
-            terms.append(In.apply(x, u_t, *layer, d))
+            terms.append(In.apply(x, u_t, *rest, d))
         if weight_t is not None:
             tangents = weight_tangents(weight, scaler, weight_t, scaler_t, base_t)
             terms.append(In.apply(x, u, knots, tangents[0], None, tangents[1], basis, kernels, d))
@@ -250,7 +235,7 @@ class Weight(Contraction):
         knots: Tensor,
         weight_shape: torch.Size,
         with_base: bool,
-        basis: BasisSpec,
+        basis: WindowedBasis | FullBasis,
         kernels: Kernels,
         derivative: int,
     ) -> tuple[Tensor, Tensor | None]:
@@ -266,16 +251,16 @@ class Weight(Contraction):
         _shape, with_base, basis, kernels, d = ctx.rest
         need = ctx.needs_input_grad
         # the cotangent of S stands where the weights stand
-        layer = (knots, spline, None, base if with_base else None, basis, kernels)
+        layer = Layer(knots, spline, None, base if with_base else None, basis)
         grad_x = grad_u = grad_v = None
         if need[0]:
-            grad_x = input_gradient(x, u, *layer, d + 1)
+            grad_x = input_gradient(x, u, layer, kernels, d + 1)
             if v is not None:
                 grad_x = grad_x * v
         if need[1]:
-            grad_u = _out(x, v, *layer, d)
+            grad_u = _out(x, v, layer, kernels, d)
         if need[2]:
-            grad_v = input_gradient(x, u, *layer, d)
+            grad_v = input_gradient(x, u, layer, kernels, d)
         return grad_x, grad_u, grad_v, None, None, None, None, None, None
 
     @staticmethod

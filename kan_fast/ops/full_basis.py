@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from kan_fast import reference, torch_internals
 from kan_fast.backends import BACKENDS
+from kan_fast.backends.layer import Layer
 from kan_fast.backends.plain import lacks_address
 from kan_fast.errors import DtypeError, ShapeError
+from kan_fast.ops.around import LayerWithAround, Parts
 from kan_fast.ops.autograd import Out
-from kan_fast.ops.full_basis_with_base import LayerWithBase, Parts
-from kan_fast.ops.spline import autocast_enabled, plain, plan_for
-from kan_fast.spec import ACTIVATIONS, DenseBasis
+from kan_fast.ops.plan import autocast_enabled, plain, plan_for
+from kan_fast.spec import ACTIVATIONS, FullBasis
 
 
 def gaussian_rbf_linear(
@@ -54,8 +55,8 @@ def gaussian_rbf_linear(
             "gaussian_rbf_linear: centers must not require a gradient (none is defined for them), "
             "got centers with requires_grad=True; pass centers.detach()"
         )
-    basis = DenseBasis("gaussian_rbf", num_basis, float(width))
-    return _dense_linear("gaussian_rbf_linear", x, centers, weight, basis, backend)
+    basis = FullBasis("gaussian_rbf", num_basis, float(width))
+    return _full_linear("gaussian_rbf_linear", x, centers, weight, basis, backend)
 
 
 def chebyshev_linear(t: Tensor, weight: Tensor, *, backend: str = "auto") -> Tensor:
@@ -72,8 +73,8 @@ def chebyshev_linear(t: Tensor, weight: Tensor, *, backend: str = "auto") -> Ten
 
     Source: SynodicMonth, ChebyKAN.
     """
-    basis = DenseBasis("chebyshev", weight.shape[-1] if weight.dim() else 0)
-    return _dense_linear("chebyshev_linear", t, None, weight, basis, backend)
+    basis = FullBasis("chebyshev", weight.shape[-1] if weight.dim() else 0)
+    return _full_linear("chebyshev_linear", t, None, weight, basis, backend)
 
 
 def activation_linear(
@@ -92,8 +93,8 @@ def activation_linear(
             f"activation_linear: activation must be one of {', '.join(ACTIVATIONS)}, got "
             f"{activation!r}"
         )
-    basis = DenseBasis("activation", 1, activation=activation)
-    return _dense_linear("activation_linear", x, None, weight.unsqueeze(-1), basis, backend)
+    basis = FullBasis("activation", 1, activation=activation)
+    return _full_linear("activation_linear", x, None, weight.unsqueeze(-1), basis, backend)
 
 
 def gaussian_rbf_layer(
@@ -109,7 +110,7 @@ def gaussian_rbf_layer(
         activation: a name, as in `activation_linear`.
     """
     if plain(x.device.type) and x.dtype in (torch.float32, torch.float64):
-        kernels = getattr(BACKENDS[plan_for(x, weight, 0).backend], "dense_with_base", None)
+        kernels = BACKENDS[plan_for(x, weight, 0).backend].full_kernels(weight)
         base_weight = bias = norm_weight = norm_bias = eps = None
         if base is not None:
             base_weight, bias = base.weight, base.bias
@@ -120,6 +121,7 @@ def gaussian_rbf_layer(
         shapes = (weight.shape[2:], None, (outputs, inputs), (outputs,), (inputs,), (inputs,))
         if (
             kernels is not None
+            and kernels.takes_around
             and not lacks_address(x, *tensors)
             and all(
                 t is None or (t.dtype is x.dtype and shape in (None, t.shape))
@@ -128,12 +130,12 @@ def gaussian_rbf_layer(
         ):
             rows = x if x.dim() == 2 else x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
             parts = Parts(
-                DenseBasis("gaussian_rbf", centers.shape[0], float(width)),
+                FullBasis("gaussian_rbf", centers.shape[0], float(width)),
                 None if base is None else activation,
                 eps,
                 kernels,
             )
-            y = LayerWithBase.apply(
+            y = LayerWithAround.apply(
                 rows, centers, weight, None, base_weight, bias, norm_weight, norm_bias, parts
             )
             return y if x.dim() == 2 else y.reshape(*x.shape[:-1], weight.shape[0])
@@ -167,8 +169,8 @@ def _check(name: str, x: Tensor, centers: Tensor | None, weight: Tensor) -> None
             )
 
 
-def _dense_linear(
-    name: str, x: Tensor, centers: Tensor | None, weight: Tensor, basis: DenseBasis, backend: str
+def _full_linear(
+    name: str, x: Tensor, centers: Tensor | None, weight: Tensor, basis: FullBasis, backend: str
 ) -> Tensor:
     _check(name, x, centers, weight)
     device = x.device.type
@@ -190,25 +192,24 @@ def _apply(
     x: Tensor,
     centers: Tensor | None,
     weight: Tensor,
-    basis: DenseBasis,
+    basis: FullBasis,
     backend: str,
     product_dtype: torch.dtype | None,
 ) -> Tensor:
     # a graph's compiler fuses the plain operators itself
-    chosen = "reference"
+    kernels = None
     if not torch.compiler.is_compiling() or torch_internals.is_exporting():
-        chosen = plan_for(x, weight, 0, backend).backend
-    if not hasattr(BACKENDS[chosen], "dense_kernels"):
-        return reference.dense_linear(x, centers, weight, basis)
-    if x.dtype not in (torch.float32, torch.float64):
-        wide = (x.float(), None if centers is None else centers.float(), weight.float())
-        product_dtype = product_dtype or x.dtype
-        return _apply(*wide, basis, backend, product_dtype).to(x.dtype)
+        chosen = BACKENDS[plan_for(x, weight, 0, backend).backend]
+        if x.dtype not in (torch.float32, torch.float64) and chosen.full_kernels(weight):
+            wide = (x.float(), None if centers is None else centers.float(), weight.float())
+            return _apply(*wide, basis, backend, product_dtype or x.dtype).to(x.dtype)
+        kernels = chosen.full_kernels(weight, product_dtype)
+    if kernels is None:
+        return reference.full_linear(x, centers, weight, basis)
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    centers = None if centers is None else centers.to(x.dtype)
-    kernels = BACKENDS[chosen].dense_kernels(weight, product_dtype)
+    layer = Layer(None if centers is None else centers.to(x.dtype), weight, None, None, basis)
     if torch.is_grad_enabled():
-        y = Out.apply(rows, None, centers, weight, None, None, basis, kernels, 0)
+        y = Out.apply(rows, None, *layer, kernels, 0)
     else:
-        y = kernels.out(rows, None, centers, weight, None, None, basis, 0)
+        y = kernels.out(rows, None, layer, 0)
     return y if x.dim() == 2 else y.reshape(*x.shape[:-1], weight.shape[0])

@@ -6,7 +6,6 @@ functions, need no `[rows, out_features, in_features]` and no `[rows, in_feature
 
 from __future__ import annotations
 
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -15,25 +14,25 @@ from torch.autograd import Function
 
 from kan_fast import reference
 from kan_fast.backends import BACKENDS
+from kan_fast.backends.base import Backend
 from kan_fast.backends.plain import lacks_address
 from kan_fast.ops.autograd import Weight
-from kan_fast.ops.spline import plan_for
-from kan_fast.spec import BasisSpec
+from kan_fast.ops.plan import plan_for
+from kan_fast.spec import WindowedBasis
 
 
-def _backend(x: Tensor, basis: BasisSpec) -> ModuleType | None:
+def _backend(x: Tensor, basis: WindowedBasis) -> Backend | None:
     """The backend whose kernels take `x`; None where plain torch has to."""
     if x.dtype not in (torch.float32, torch.float64):
         return None
-    chosen = plan_for(x, x, basis.spline_order).backend
-    module = BACKENDS[chosen]
-    return module if hasattr(module, "gram") else None
+    backend = BACKENDS[plan_for(x, x, basis.spline_order).backend]
+    return None if backend.gram is None else backend
 
 
 def _call(
     x: Tensor,
     knots: tuple[Tensor, Tensor],
-    basis: BasisSpec,
+    basis: WindowedBasis,
     derivatives: tuple[int, int],
     cotangent: Tensor | None,
 ) -> Tensor:
@@ -49,7 +48,9 @@ class _Features(Function):
     """`reference.features`, which by itself is differentiable for derivative 0 only."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, knots: Tensor, basis: BasisSpec, derivative: int) -> Tensor:
+    def forward(
+        ctx: Any, x: Tensor, knots: Tensor, basis: WindowedBasis, derivative: int
+    ) -> Tensor:
         ctx.save_for_backward(x, knots)
         ctx.rest = basis, derivative
         return reference.features(x, knots, basis, derivative)
@@ -65,7 +66,7 @@ class _Features(Function):
 def _by_torch(
     x: Tensor,
     knots: tuple[Tensor, Tensor],
-    basis: BasisSpec,
+    basis: WindowedBasis,
     derivatives: tuple[int, int],
     cotangent: Tensor | None,
 ) -> Tensor:
@@ -83,7 +84,7 @@ def _by_torch(
 
 class _Gram(Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, first: Tensor, second: Tensor, basis: BasisSpec) -> Tensor:
+    def forward(ctx: Any, x: Tensor, first: Tensor, second: Tensor, basis: WindowedBasis) -> Tensor:
         ctx.save_for_backward(x, first, second)
         ctx.basis = basis
         return _call(x, (first, second), basis, (0, 0), None)
@@ -102,7 +103,9 @@ class _Gram(Function):
         return grad, None, None, None
 
 
-def gram(x: Tensor, knots: Tensor, basis: BasisSpec, other_knots: Tensor | None = None) -> Tensor:
+def gram(
+    x: Tensor, knots: Tensor, basis: WindowedBasis, other_knots: Tensor | None = None
+) -> Tensor:
     """gram[i,g,h] = sum_r b_g(x[r,i]) c_h(x[r,i]), in float64.
 
     Args:
@@ -118,7 +121,7 @@ def gram(x: Tensor, knots: Tensor, basis: BasisSpec, other_knots: Tensor | None 
 
 
 def edge_statistics(
-    x: Tensor, knots: Tensor, weight: Tensor, basis: BasisSpec
+    x: Tensor, knots: Tensor, weight: Tensor, basis: WindowedBasis
 ) -> tuple[Tensor, Tensor]:
     """Mean and (biased) variance over the rows of every edge function.
 
@@ -141,7 +144,7 @@ def edge_statistics(
     return mean, variance.masked_fill((x == x[:1]).all(0), 0)
 
 
-def _means(x: Tensor, knots: Tensor, basis: BasisSpec) -> Tensor:
+def _means(x: Tensor, knots: Tensor, basis: WindowedBasis) -> Tensor:
     """Mean of every function over the rows, `[in_features, num_basis + 1]`."""
     backend = _backend(x, basis)
     if backend is None:
@@ -159,7 +162,7 @@ class _MeanSize(Function):
     """mean_r |phi_oi(x[r,i])|, a slice of rows at a time in both directions."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, knots: Tensor, weight: Tensor, basis: BasisSpec) -> Tensor:
+    def forward(ctx: Any, x: Tensor, knots: Tensor, weight: Tensor, basis: WindowedBasis) -> Tensor:
         ctx.save_for_backward(x, knots, weight)
         ctx.basis = basis
         total = torch.zeros_like(weight[..., 0])
@@ -187,7 +190,7 @@ def _slices(x: Tensor, weight: Tensor) -> tuple[Tensor, ...]:
     return x.split(max(1, 2**20 // max(1, weight.numel() // weight.shape[-1])))
 
 
-def edge_mean_size(x: Tensor, knots: Tensor, weight: Tensor, basis: BasisSpec) -> Tensor:
+def edge_mean_size(x: Tensor, knots: Tensor, weight: Tensor, basis: WindowedBasis) -> Tensor:
     """Mean of |phi| over the rows for every edge function, `[out_features, in_features]`.
 
     Arguments as in `edge_statistics`; in float64.

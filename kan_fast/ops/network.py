@@ -1,32 +1,29 @@
-"""A whole stack of layers as one autograd node: for small networks a node costs more than a layer.
+"""A whole network as one autograd node: for small networks a node costs more than a layer.
 
-The kernels are those of single layers. With `create_graph` the stack becomes layers again, whose
-values are known already, so every derivative that a layer has, a stack has.
+The kernels are those of single layers. With `create_graph` the network becomes layers again, whose
+values are known already, so every derivative that a layer has, a network has.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd import Function
 
-from kan_fast.backends import BACKENDS
 from kan_fast.backends.base import Kernels
+from kan_fast.backends.layer import Layer, Need, layers_of
 from kan_fast.backends.plain import lacks_address
-from kan_fast.layers.activations import known_activation
-from kan_fast.layers.hooks import has_global_hooks, has_hooks
-from kan_fast.layers.spline import KANLinear
 from kan_fast.ops.autograd import Out, engine_wants
-from kan_fast.ops.checks import fits
-from kan_fast.ops.spline import basis_of, plain, plan_for
 from kan_fast.ops.transforms import check_kinds, kinds_of
-from kan_fast.spec import BasisSpec
+from kan_fast.spec import WindowedBasis
 
-#: knots, spline_weight, spline_scaler, base_weight
+#: knots, weight, scaler and base of a layer
 _PER_LAYER = 4
+#: arguments of `_Network.forward` before the parameters, and of `_Gradient.forward` before tensors
+_BEFORE_PARAMETERS, _BEFORE_TENSORS = 3, 6
 
 
 class _Recorded:
@@ -43,12 +40,16 @@ class _Recorded:
         return self.kernels.out(*args) if value is None else value
 
 
-class _Stack(Function):
+class _Network(Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, bases: Sequence[BasisSpec], kernels: Kernels, *parameters: Tensor
+        ctx: Any,
+        x: Tensor,
+        bases: Sequence[WindowedBasis],
+        kernels: Kernels,
+        *parameters: Tensor | None,
     ) -> Tensor:
-        outputs, ctx.of_network = _outputs(x, bases, kernels, parameters)
+        outputs, ctx.of_network = outputs_of(x, layers_of(parameters, bases), kernels)
         # the inputs of the layers are the only activations that are kept
         ctx.save_for_backward(x, *outputs[:-1], *parameters)
         ctx.kinds = kinds_of((x, *outputs[:-1], *parameters))
@@ -61,7 +62,8 @@ class _Stack(Function):
         saved = ctx.saved_tensors
         check_kinds(ctx.kinds, saved)
         inputs, parameters = saved[: len(ctx.bases)], saved[len(ctx.bases) :]
-        need_x, _, _, *need = ctx.needs_input_grad
+        need_x, *need = ctx.needs_input_grad
+        need = need[_BEFORE_PARAMETERS - 1 :]
         # next_functions has an entry for each tensor; the first is x
         if not engine_wants(ctx.next_functions[1:]):
             need = [False] * len(need)
@@ -74,80 +76,99 @@ class _Stack(Function):
                     *inputs[1:], *parameters,
                 )  # fmt: skip
             return found[0], None, None, *found[1:]
+        layers, needs = layers_of(parameters, ctx.bases), _needs_of(need_x, need)
+        found = None
         if ctx.of_network is not None:
-            found = ctx.kernels.network.in_weight(
-                inputs, u, ctx.bases, parameters, need_x, need, ctx.of_network
-            )
-            if found is not None:
-                return found[0], None, None, *found[1]
-        gradients: list[Tensor | None] = [None] * len(parameters)
-        for n in range(len(inputs) - 1, -1, -1):
-            at = slice(_PER_LAYER * n + 1, _PER_LAYER * (n + 1))
-            u, *gradients[at] = ctx.kernels.in_weight(
-                inputs[n], u, None, *parameters[_PER_LAYER * n :][:_PER_LAYER], ctx.bases[n], 1, 0,
-                (n > 0 or need_x, *need[at]),
-            )  # fmt: skip
-        return u, None, None, *gradients
+            found = ctx.kernels.network.in_weight(inputs, u, layers, needs, ctx.of_network)
+        if found is None:
+            found = [None] * len(layers)
+            for n in range(len(layers) - 1, -1, -1):
+                wanted = (n > 0 or need_x, *needs[n][1:])
+                found[n] = ctx.kernels.in_weight(inputs[n], u, None, layers[n], 1, 0, wanted)
+                u = found[n][0]
+        return found[0][0], None, None, *_flat(found)
+
+
+def _needs_of(need_x: bool, need: Sequence[bool]) -> list[Need]:
+    """Which gradients of every layer, from those of all parameters; knots have none."""
+    return [(need_x, *need[n + 1 : n + _PER_LAYER]) for n in range(0, len(need), _PER_LAYER)]
+
+
+def _flat(found: Sequence[tuple]) -> list[Tensor | None]:
+    """The gradients of all parameters, of knots None."""
+    return [t for each in found for t in (None, *each[1:])]
 
 
 class _Gradient(Function):
-    """The gradients of a stack from one launch, as a node whose own backward is one launch."""
+    """The gradients of a network from one launch, as a node whose own backward is one launch."""
 
     @staticmethod
     def forward(
         ctx: Any,
         x: Tensor,
         u: Tensor,
-        bases: Sequence[BasisSpec],
+        bases: Sequence[WindowedBasis],
         kernels: Kernels,
         of_network: Tensor,
         need: Sequence[bool],
-        *tensors: Tensor,
+        *tensors: Tensor | None,
     ) -> tuple[Tensor | None, ...]:
         # inputs of the layers but the first, then parameters
         hidden, parameters = tensors[: len(bases) - 1], tensors[len(bases) - 1 :]
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(x, u, *tensors)
         ctx.bases, ctx.kernels, ctx.of_network, ctx.need = bases, kernels, of_network, need
-        z, gradients = kernels.network.in_weight(
-            (x, *hidden), u, bases, parameters, need[0], need[1:], of_network
-        )
-        return z, *gradients
+        layers, needs = layers_of(parameters, bases), _needs_of(need[0], need[1:])
+        found = kernels.network.in_weight((x, *hidden), u, layers, needs, of_network)
+        return found[0][0], *_flat(found)
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
         x, u, *tensors = ctx.saved_tensors
-        before = len(ctx.bases) - 1
-        inputs, parameters = (x, *tensors[:before]), tensors[before:]
-        need_x, need_u, *rest = ctx.needs_input_grad
-        need = rest[4 + before :]
+        hidden = len(ctx.bases) - 1
+        inputs, parameters = (x, *tensors[:hidden]), tensors[hidden:]
+        need_x, need_u = ctx.needs_input_grad[:2]
+        need = ctx.needs_input_grad[_BEFORE_TENSORS + hidden :]
         t, *others = cotangents
         found = None
         first_order = not torch.is_grad_enabled() and all(c is None for c in others)
         if first_order and t is not None:
-            found = ctx.kernels.network.double_backward(
-                inputs, u, t, ctx.bases, parameters, (need_x, need_u), need, ctx.of_network
-            )
+            double = ctx.kernels.network.double_backward(
+                inputs, u, t, layers_of(parameters, ctx.bases), (need_x, need_u),
+                _needs_of(need_x, need), ctx.of_network,
+            )  # fmt: skip
+            if double is not None:
+                of_layers, grad_u = double
+                found = of_layers[0][0], grad_u, _flat(of_layers)
         if found is None:
             found = _twice(ctx, inputs, parameters, u, cotangents, (need_x, need_u, *need))
         grad_x, grad_u, gradients = found
-        return grad_x, grad_u, *[None] * (4 + before), *gradients
+        no_others = [None] * (_BEFORE_TENSORS - 2 + hidden)
+        return grad_x, grad_u, *no_others, *gradients
 
 
-def _outputs(
-    x: Tensor, bases: Sequence[BasisSpec], kernels: Kernels, parameters: Sequence[Tensor | None]
+def outputs_of(
+    x: Tensor, layers: Sequence[Layer], kernels: Kernels
 ) -> tuple[list[Tensor], Tensor | None]:
     """Of every layer: from one launch where the kernels have one for networks and this one fits,
-    and then what their backward wants of it."""
-    network = getattr(kernels, "network", None)
-    found = None if network is None else network.out(x, bases, parameters)
+    and then what their backward needs of it."""
+    found = None if kernels.network is None else kernels.network.out(x, layers)
     if found is not None:
         return found
     outputs = []
-    for n, basis in enumerate(bases):
-        x = kernels.out(x, None, *parameters[_PER_LAYER * n :][:_PER_LAYER], basis, 0)
+    for layer in layers:
+        x = kernels.out(x, None, layer, 0)
         outputs.append(x)
     return outputs, None
+
+
+def run(x: Tensor, layers: Sequence[Layer], kernels: Kernels) -> Tensor:
+    """A network on `x` `[rows, in_features]`, by kernels that take all of its layers."""
+    if not torch.is_grad_enabled():
+        return outputs_of(x, layers, kernels)[0][-1]
+    bases = tuple(layer.basis for layer in layers)
+    parameters = [t for layer in layers for t in layer[:_PER_LAYER]]
+    return super(Function, _Network).apply(x, bases, kernels, *parameters)
 
 
 def _again(
@@ -166,9 +187,8 @@ def _again(
     y = at
     # nobody reads the values of the last layer, only its derivatives
     values = [*[h.detach() for h in inputs[1:]], torch.empty_like(u)]
-    for n, (basis, value) in enumerate(zip(ctx.bases, values, strict=True)):
-        layer = aliases[_PER_LAYER * n :][:_PER_LAYER]
-        y = Out.apply(y, None, *layer, basis, _Recorded(ctx.kernels, value), 0)
+    for layer, value in zip(layers_of(aliases, ctx.bases), values, strict=True):
+        y = Out.apply(y, None, *layer, _Recorded(ctx.kernels, value), 0)
     wanted = [at] * need_x + [t for t, needed in zip(aliases, need, strict=True) if needed]
     found = iter(torch.autograd.grad(y, wanted, u, create_graph=True) if wanted else ())
     return at, aliases, [next(found) if needed else None for needed in (need_x, *need)]
@@ -202,56 +222,3 @@ def _twice(
     each = iter(found)
     grad_x, grad_u, *gradients = [next(each) if needed else None for needed in need]
     return grad_x, grad_u, gradients
-
-
-def run(layers: Sequence[torch.nn.Module], x: Tensor) -> Tensor | None:
-    """The layers on `x` as one node, or None where something needs them one by one.
-
-    Hooks, subclasses, parametrised weights, activations that are not the kernels', other backends
-    and torch's transforms do.
-    """
-    if x.dim() != 2 or x.dtype not in (torch.float32, torch.float64):
-        return None
-    if not plain(x.device.type) or has_global_hooks():
-        return None
-    bases = []
-    parameters: list[Tensor | None] = []
-    width, dtype, device = x.shape[1], x.dtype, x.device
-    highest = 0
-    for layer in layers:
-        tensors = _tensors(layer)
-        if tensors is None:
-            return None
-        activation = _activation(layer)
-        if not isinstance(activation, str):
-            return None
-        if not fits(width, dtype, device, *tensors, layer.spline_order):
-            return None
-        bases.append(basis_of(layer.spline_order, activation))
-        parameters += tensors
-        width = tensors[1].shape[0]
-        highest = max(highest, layer.spline_order)
-    backend = plan_for(x, parameters[1], highest).backend
-    if backend == "reference":
-        return None
-    kernels = BACKENDS[backend].kernels(parameters[1])
-    if not torch.is_grad_enabled():
-        return _outputs(x, bases, kernels, parameters)[0][-1]
-    return super(Function, _Stack).apply(x, tuple(bases), kernels, *parameters)
-
-
-def _tensors(layer: torch.nn.Module) -> tuple[Tensor | None, ...] | None:
-    """Knots, spline_weight, spline_scaler and base_weight of a plain layer; None for any other."""
-    own = layer._parameters
-    if type(layer) is not KANLinear or has_hooks(layer) or "spline_weight" not in own:
-        return None
-    return (
-        layer._buffers["grid"],
-        own["spline_weight"],
-        own.get("spline_scaler"),
-        own.get("base_weight"),
-    )
-
-
-def _activation(layer: KANLinear) -> str | Callable[[Tensor], Tensor]:
-    return known_activation(layer._modules.get("base_activation") or layer.base_activation)

@@ -13,8 +13,9 @@ from torch import Tensor
 
 from kan_fast import torch_internals
 from kan_fast.backends import BACKENDS
+from kan_fast.backends.layer import Layer
 from kan_fast.errors import DerivativeError
-from kan_fast.spec import BasisSpec
+from kan_fast.spec import WindowedBasis
 
 
 def _refuse_tangents() -> None:
@@ -43,9 +44,9 @@ def kan_linear_op(
     product_dtype: that of autocast, which is then the dtype of a result of the Triton kernels.
     """
     _refuse_tangents()
-    basis = BasisSpec(spline_order, activation)
-    kernels = BACKENDS[backend].kernels(spline_weight, product_dtype)
-    return kernels.out(x, None, knots, spline_weight, spline_scaler, base_weight, basis, 0)
+    basis = WindowedBasis(spline_order, activation)
+    layer = Layer(knots, spline_weight, spline_scaler, base_weight, basis)
+    return BACKENDS[backend].kernels(spline_weight, product_dtype).out(x, None, layer, 0)
 
 
 @kan_linear_op.register_fake
@@ -71,17 +72,28 @@ def kan_linear_backward_op(
 ) -> list[Tensor]:
     """The gradients that `need` asks for, of x, spline_weight, spline_scaler and base_weight."""
     _refuse_tangents()
-    grads = BACKENDS[backend].kernels(spline_weight, product_dtype).in_weight(
-        x, u, None, knots, spline_weight, spline_scaler, base_weight,
-        BasisSpec(spline_order, activation), 1, 0, tuple(need),
-    )  # fmt: skip
+    basis = WindowedBasis(spline_order, activation)
+    layer = Layer(knots, spline_weight, spline_scaler, base_weight, basis)
+    kernels = BACKENDS[backend].kernels(spline_weight, product_dtype)
+    grads = kernels.in_weight(x, u, None, layer, 1, 0, tuple(need))
     return [g for g in grads if g is not None]
 
 
 @kan_linear_backward_op.register_fake
-def _(x: Tensor, u: Tensor, knots: Tensor, *weights_to_need: Any) -> list[Tensor]:
-    weights, need = weights_to_need[:3], weights_to_need[5]
-    return [t.new_empty(t.shape) for t, wanted in zip((x, *weights), need, strict=True) if wanted]
+def _(
+    x: Tensor,
+    u: Tensor,
+    knots: Tensor,
+    spline_weight: Tensor,
+    spline_scaler: Tensor | None,
+    base_weight: Tensor | None,
+    spline_order: int,
+    activation: str,
+    need: list[bool],
+    *where: Any,
+) -> list[Tensor]:
+    tensors = (x, spline_weight, spline_scaler, base_weight)
+    return [t.new_empty(t.shape) for t, wanted in zip(tensors, need, strict=True) if wanted]
 
 
 def _keep(ctx: Any, inputs: tuple, output: Tensor) -> None:

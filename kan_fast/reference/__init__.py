@@ -6,7 +6,7 @@ Readable, slow, any float dtype, any device, any derivative. It imports nothing 
 from kan_fast.reference.activation import activation
 from kan_fast.reference.bspline import bspline_basis
 from kan_fast.reference.chebyshev import chebyshev_basis
-from kan_fast.reference.dense import dense_features, dense_linear
+from kan_fast.reference.full_basis import full_features, full_linear
 from kan_fast.reference.gaussian_rbf import gaussian_rbf_basis
 from kan_fast.reference.layer import (
     contract_in,
@@ -24,8 +24,8 @@ __all__ = [
     "contract_in",
     "contract_out",
     "contract_weight",
-    "dense_features",
-    "dense_linear",
+    "full_features",
+    "full_linear",
     "features",
     "fold",
     "gaussian_rbf_basis",

@@ -7,10 +7,10 @@ from torch import Tensor
 
 from kan_fast.reference.activation import activation
 from kan_fast.reference.bspline import bspline_basis
-from kan_fast.spec import BasisSpec
+from kan_fast.spec import WindowedBasis
 
 
-def features(x: Tensor, knots: Tensor, basis: BasisSpec, derivative: int = 0) -> Tensor:
+def features(x: Tensor, knots: Tensor, basis: WindowedBasis, derivative: int = 0) -> Tensor:
     """`[..., in_features, num_basis + 1]`: the spline functions, then the base activation."""
     splines = bspline_basis(x, knots, basis.spline_order, derivative)
     base = activation(basis.activation, x, derivative)
@@ -51,7 +51,7 @@ def kan_linear(
     spline_weight: Tensor,
     spline_scaler: Tensor | None,
     base_weight: Tensor | None,
-    basis: BasisSpec,
+    basis: WindowedBasis,
 ) -> Tensor:
     """The layer, differentiable any number of times by torch itself.
 

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from kan_fast.spec import ACTIVATIONS, BasisSpec
+from kan_fast.backends.layer import Layer
+from kan_fast.spec import ACTIVATIONS
 
 
 @functools.cache
@@ -17,14 +18,14 @@ def jit() -> SimpleNamespace:
     """The kernels; Triton is imported with the first layer that runs on it, and not before."""
     import triton.language as tl
 
-    from kan_fast._triton_jit import contract_in_weight, contract_out, dense, gather, gram
+    from kan_fast._triton_jit import contract_in_weight, contract_out, full_basis, gather, gram
 
     kernels = (
         contract_out.contract_out,
         contract_in_weight.contract_in_weight,
         contract_in_weight.unfold,
-        dense.dense_values,
-        dense.dense_fold,
+        full_basis.full_values,
+        full_basis.full_fold,
         gather.pack,
         gather.gather_out,
         gather.gather_in,
@@ -45,17 +46,11 @@ def _contiguous(tensor: Tensor | None) -> Tensor | None:
     return None if tensor is None else tensor.contiguous()
 
 
-class Layer:
+class LayerArguments:
     """A layer as the kernels take it, and what of the launch depends on it alone."""
 
-    def __init__(
-        self,
-        knots: Tensor,
-        weight: Tensor,
-        scaler: Tensor | None,
-        base: Tensor | None,
-        basis: BasisSpec,
-    ) -> None:
+    def __init__(self, layer: Layer) -> None:
+        knots, weight, scaler, base, basis = layer
         self.knots = knots.contiguous()
         self.weight = weight.contiguous()
         self.scaler = _contiguous(scaler)
@@ -66,7 +61,7 @@ class Layer:
         self.steps = bisection_steps(knots.shape[1])
 
     def variant(self, v: Tensor | None) -> tuple[int, bool, bool, bool]:
-        """What of it is compiled in, as `triton_plan.py` reads it."""
+        """What of it is compiled in, as `plan.py` reads it."""
         return self.activation, v is not None, self.scaler is not None, self.base is not None
 
     @property

@@ -1,8 +1,4 @@
-"""The Triton kernels on CUDA tensors, in the precision that torch was asked for.
-
-`kernels/triton_jit` holds the device code, `triton_launch.py` the launches, `tiles.py` the choice
-of tiles.
-"""
+"""The Triton backend: `kernels/triton_jit` on CUDA tensors, in the precision asked of torch."""
 
 from __future__ import annotations
 
@@ -11,56 +7,13 @@ import functools
 import torch
 from torch import Tensor
 
-from kan_fast import machine
-from kan_fast.backends.devices import on_device
-from kan_fast.backends.triton import full_basis_values as triton_dense
-from kan_fast.backends.triton import gram as triton_gram
+from kan_fast.backends.base import Backend
+from kan_fast.backends.devices import HALF, float32_products, on_device
+from kan_fast.backends.triton import gram as launches
 from kan_fast.backends.triton.arguments import jit
-from kan_fast.backends.triton.full_basis import DenseKernels
+from kan_fast.backends.triton.full_basis import TritonFullKernels
 from kan_fast.backends.triton.spline import TritonKernels
-from kan_fast.ops.autograd import Out
-from kan_fast.spec import MAX_SPLINE_ORDER, BasisSpec, Problem
-
-name = "triton"
-#: x may be narrower than the weights, as under autocast
-takes_narrow_inputs = True
-
-DTYPES = ("float32", "float64", "bfloat16", "float16")
-#: what torch.set_float32_matmul_precision asks for, as products of tensor cores
-_PRECISIONS = {"highest": "tf32x3", "high": "tf32", "medium": "bf16"}
-#: products of half precision, as tensor cores name them
-HALF = {torch.bfloat16: "bf16", torch.float16: "fp16"}
-
-
-def why_not(problem: Problem, facts: machine.Machine) -> str | None:
-    """The reason why this backend cannot run `problem`, as a sentence; None when it can."""
-    if facts.triton is None:
-        return f"Triton is not available ({facts.triton_error})"
-    # the interpreter takes a thousand times as long: only for who asks for it
-    interpreted = facts.interpreter and problem.device == "cpu" and problem.asked
-    if problem.device != "cuda" and not interpreted:
-        return f"the Triton kernels run on cuda tensors, got {problem.device}"
-    if problem.capability is not None and problem.capability < machine.LEAST_CAPABILITY:
-        found = "{}.{}".format(*problem.capability)
-        return f"the Triton kernels need a GPU of compute capability 8.0 or more, got {found}"
-    if problem.dtype not in DTYPES:
-        return f"the Triton kernels take {', '.join(DTYPES)}, got {problem.dtype}"
-    if problem.spline_order > MAX_SPLINE_ORDER:
-        return f"the Triton kernels go up to spline_order {MAX_SPLINE_ORDER}"
-    if problem.transform is not None:
-        return f"{problem.transform} needs plain torch operators"
-    return None
-
-
-def float32_products() -> str:
-    """How torch has been asked to multiply float32 matrices, through either of its switches."""
-    try:
-        return _PRECISIONS[torch.get_float32_matmul_precision()]
-    except RuntimeError:  # set through torch.backends, which the older switch cannot put in words
-        wanted = torch.backends.cuda.matmul.fp32_precision
-        if wanted == "none":
-            wanted = torch.backends.fp32_precision
-        return "tf32" if wanted == "tf32" else "tf32x3"
+from kan_fast.spec import Machine, Problem, WindowedBasis
 
 
 @functools.cache
@@ -68,56 +21,52 @@ def _kernels(precision: str, out_dtype: torch.dtype | None) -> TritonKernels:
     return TritonKernels(precision, out_dtype)
 
 
-def kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> TritonKernels:
-    """The contractions in the precision that torch has been asked for, now.
-
-    Args:
-        weight: a parameter of the layer.
-        product_dtype: of autocast, or None.
-    """
-    if weight.dtype is torch.float64:
-        return _kernels("ieee", None)
-    if product_dtype is not None and product_dtype in HALF:
-        return _kernels(HALF[product_dtype], product_dtype)
-    if weight.dtype in HALF:
-        return _kernels(HALF[weight.dtype], None)
-    return _kernels(float32_products(), None)
-
-
 @functools.cache
-def _dense(dtype: torch.dtype | None) -> DenseKernels:
-    return DenseKernels(triton_dense, dtype)
+def _full_kernels(product_dtype: torch.dtype | None) -> TritonFullKernels:
+    return TritonFullKernels(product_dtype)
 
 
-def dense_kernels(weight: Tensor, product_dtype: torch.dtype | None = None) -> DenseKernels:
-    """The contractions of dense families; torch's products have the precision asked of torch."""
-    return _dense(product_dtype if product_dtype in HALF else None)
+class Triton(Backend):
+    """Triton kernels on CUDA tensors, or on CPU tensors in Triton's interpreter."""
 
+    name = "triton"
+    title = "Triton"
+    device = "cuda"
+    takes_narrow_inputs = True
+    widens_half = False
 
-def gram(
-    x: Tensor,
-    knots: tuple[Tensor, Tensor],
-    basis: BasisSpec,
-    derivatives: tuple[int, int],
-    cotangent: Tensor | None,
-) -> Tensor:
-    """eq. 9 for the functions of two grids; see `native.gram`."""
-    with on_device(x):
-        return triton_gram.gram(jit(), x, knots, basis, derivatives, cotangent)
+    def missing(self, problem: Problem, facts: Machine) -> str | None:
+        """Triton, or what it needs to compile."""
+        return None if facts.triton else f"Triton is not available ({facts.triton_error})"
 
+    def emulates(self, problem: Problem, facts: Machine) -> bool:
+        """The interpreter, which takes a thousand times as long: only for who asks for it."""
+        return facts.interpreter and problem.device == "cpu" and problem.asked
 
-def kan_linear(
-    x: Tensor,
-    knots: Tensor,
-    spline_weight: Tensor,
-    spline_scaler: Tensor | None,
-    base_weight: Tensor | None,
-    basis: BasisSpec,
-    product_dtype: torch.dtype | None = None,
-) -> Tensor:
-    """The layer on `x` of shape `[rows, in_features]`, differentiable."""
-    chosen = kernels(spline_weight, product_dtype)
-    layer = (knots, spline_weight, spline_scaler, base_weight, basis)
-    if not torch.is_grad_enabled():
-        return chosen.out(x, None, *layer, 0)
-    return Out.apply(x, None, *layer, chosen, 0)
+    def kernels(self, weight: Tensor, product_dtype: torch.dtype | None = None) -> TritonKernels:
+        """The contractions in the precision that torch has been asked for, now."""
+        if weight.dtype is torch.float64:
+            return _kernels("ieee", None)
+        if product_dtype is not None and product_dtype in HALF:
+            return _kernels(HALF[product_dtype], product_dtype)
+        if weight.dtype in HALF:
+            return _kernels(HALF[weight.dtype], None)
+        return _kernels(float32_products(), None)
+
+    def full_kernels(
+        self, weight: Tensor, product_dtype: torch.dtype | None = None
+    ) -> TritonFullKernels:
+        """The contractions of full bases; torch's products have the precision asked of torch."""
+        return _full_kernels(product_dtype if product_dtype in HALF else None)
+
+    def gram(
+        self,
+        x: Tensor,
+        knots: tuple[Tensor, Tensor],
+        basis: WindowedBasis,
+        derivatives: tuple[int, int],
+        cotangent: Tensor | None,
+    ) -> Tensor:
+        """eq. 9 for the functions of two grids; see `cpu/spline.py`."""
+        with on_device(x):
+            return launches.gram(jit(), x, knots, basis, derivatives, cotangent)

@@ -1,4 +1,4 @@
-"""The contractions of dense families: values of a block of inputs, then a product of torch's.
+"""The contractions of full bases: values of a block of inputs, then a product of torch's.
 
 For a GPU, whose library multiplies at the speed of the machine. The values never exist as a whole:
 a block of a few megabytes is evaluated into memory that is still in the cache when the product
@@ -8,58 +8,38 @@ reads it, and again in the backward (docs/decisions/0007).
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from kan_fast.backends import plain as batched
-from kan_fast.errors import check_derivative
-from kan_fast.spec import DenseBasis
-
-
-class Values(Protocol):
-    """What a backend evaluates; `x` and `v` are `[rows, in_features]`, any strides."""
-
-    #: numbers of a block
-    block: int
-
-    def values(
-        self, x: Tensor, v: Tensor | None, centers: Tensor | None, basis: DenseBasis,
-        derivative: int, phi: Tensor,
-    ) -> None:  # fmt: skip
-        """phi[r, i, g] = v[r,i] b_g^(d)(x[r,i])  (eq. 13)."""
-
-    def fold(
-        self, x: Tensor, phi: Tensor, centers: Tensor | None, basis: DenseBasis, derivative: int,
-        z: Tensor,
-    ) -> None:  # fmt: skip
-        """z[r,i] = sum_g phi[r, i, g] b_g^(d)(x[r,i])  (eq. 14)."""
-
+from kan_fast.backends.base import Kernels
+from kan_fast.backends.layer import Gradients, Layer
+from kan_fast.backends.triton import full_basis_values
+from kan_fast.spec import FullBasis
 
 #: rows of a block where a layer has many; more would leave too few inputs for the product
 MOST_ROWS = 1024
 
 
-class DenseKernels:
-    """The contractions that `autograd.py` asks for, on `values` of a backend.
+class TritonFullKernels(Kernels):
+    """The contractions of families whose functions are all evaluated.
 
     Args:
-        values: see `Values`.
-        dtype: of the products, where it is not that of x.
+        product_dtype: of the products, where it is not that of x.
     """
 
-    def __init__(self, values: Values, dtype: torch.dtype | None = None) -> None:
-        self._values = values
-        self._dtype = dtype
+    def __init__(self, product_dtype: torch.dtype | None = None) -> None:
+        self._product_dtype = product_dtype
 
-    def _blocks(self, x: Tensor, basis: DenseBasis) -> Iterator[tuple[slice, slice]]:
+    def _blocks(self, x: Tensor, basis: FullBasis) -> Iterator[tuple[slice, slice]]:
         """Rows and inputs of every block; all rows of some inputs, then the next inputs."""
         rows, in_features = x.shape
         most_rows = max(1, min(rows, MOST_ROWS))
-        most_inputs = max(1, min(in_features, self._values.block // (most_rows * basis.num_basis)))
+        most_inputs = max(
+            1, min(in_features, full_basis_values.BLOCK // (most_rows * basis.num_basis))
+        )
         # what few inputs leave goes to the rows
-        most_rows = max(most_rows, self._values.block // (most_inputs * basis.num_basis))
+        most_rows = max(most_rows, full_basis_values.BLOCK // (most_inputs * basis.num_basis))
         for i in range(0, in_features, most_inputs):
             for r in range(0, rows, most_rows):
                 yield (
@@ -67,70 +47,65 @@ class DenseKernels:
                     slice(i, min(in_features, i + most_inputs)),
                 )
 
-    def _phi(self, x: Tensor, basis: DenseBasis, blocks: list) -> Tensor:
+    def _phi(self, x: Tensor, basis: FullBasis, blocks: list) -> Tensor:
         """Memory for the largest block."""
         most = max((r.stop - r.start) * (i.stop - i.start) for r, i in blocks) if blocks else 0
-        return torch.empty(most * basis.num_basis, dtype=self._dtype or x.dtype, device=x.device)
+        return torch.empty(
+            most * basis.num_basis, dtype=self._product_dtype or x.dtype, device=x.device
+        )
 
-    def out(self, x, v, knots, spline_weight, spline_scaler, base_weight, basis, derivative):
-        """y of eq. 5 for a dense family; `knots` are centers."""
-        check_derivative(derivative)
-        if batched.lacks_address(x, v, spline_weight):
-            return batched.out(x, v, knots, (spline_weight, None, None), basis, derivative)
-        out_features = spline_weight.shape[0]
-        weight = spline_weight.reshape(out_features, -1)
-        weight = weight if self._dtype is None else weight.to(self._dtype)
-        y = x.new_empty((x.shape[0], out_features), dtype=weight.dtype)
+    def _launch_out(
+        self, x: Tensor, v: Tensor | None, layer: Layer, derivative: int, y: Tensor
+    ) -> None:
+        knots, weight, _, _, basis = layer
+        weight = self._product(weight.reshape(weight.shape[0], -1))
+        sums = y if weight.dtype is y.dtype else torch.empty_like(y, dtype=weight.dtype)
         blocks = list(self._blocks(x, basis))
         memory = self._phi(x, basis, blocks)
         if not blocks:
-            return y.zero_().to(x.dtype)
+            sums.zero_()
         for rows, inputs in blocks:
             phi, columns = self._block(memory, rows, inputs, basis)
             part = None if v is None else v[rows, inputs]
-            self._values.values(x[rows, inputs], part, knots, basis, derivative, phi)
-            _add_product(phi, weight[:, columns].t(), y[rows], first=inputs.start == 0)
-        return y.to(x.dtype)
+            full_basis_values.values(x[rows, inputs], part, knots, basis, derivative, phi)
+            _add_product(phi, weight[:, columns].t(), sums[rows], first=inputs.start == 0)
+        if sums is not y:
+            y.copy_(sums)
+
+    def _product(self, t: Tensor) -> Tensor:
+        return t if self._product_dtype is None else t.to(self._product_dtype)
 
     @staticmethod
     def _block(
-        memory: Tensor, rows: slice, inputs: slice, basis: DenseBasis
+        memory: Tensor, rows: slice, inputs: slice, basis: FullBasis
     ) -> tuple[Tensor, slice]:
         """Values of a block `[rows, inputs * num_basis]`, and its columns among all."""
         shape = (rows.stop - rows.start, (inputs.stop - inputs.start) * basis.num_basis)
         columns = slice(inputs.start * basis.num_basis, inputs.stop * basis.num_basis)
         return memory[: shape[0] * shape[1]].view(shape), columns
 
-    def in_weight(
-        self, x, u, v, knots, spline_weight, spline_scaler, base_weight, basis,
-        derivative_in, derivative_weight, need,
-    ):  # fmt: skip
-        """z of eq. 6 and S of eq. 7, a block at a time."""
-        if need[0]:
-            check_derivative(derivative_in)
-        if batched.lacks_address(x, u, v, spline_weight):
-            parameters = (spline_weight, None, None)
-            return batched.in_weight(
-                x, u, v, knots, parameters, basis, derivative_in, derivative_weight, need
-            )
-        shape = spline_weight.shape
-        z = torch.empty_like(x, memory_format=torch.contiguous_format) if need[0] else None
+    def _launch_in_weight(
+        self,
+        x: Tensor,
+        u: Tensor,
+        v: Tensor | None,
+        layer: Layer,
+        derivatives: tuple[int, int],
+        found: Gradients,
+    ) -> None:
+        z, grad_weight, _, _ = found
+        if z is None and grad_weight is None:
+            return
+        knots, weight, _, _, basis = layer
+        if z is not None:
+            weight = self._product(weight.reshape(weight.shape[0], -1))
         grad = None
-        if need[1]:
-            grad = x.new_empty((shape[0], shape[1] * shape[2]), dtype=self._dtype or x.dtype)
-        if need[0] or need[1]:
-            self._in_weight(
-                x, u, v, knots, spline_weight, basis, derivative_in, derivative_weight, z, grad
-            )
-        return z, grad if grad is None else grad.view(shape).to(x.dtype), None, None
-
-    def _in_weight(
-        self, x, u, v, knots, weight, basis, derivative_in, derivative_weight, z, grad
-    ):  # fmt: skip
-        if weight is not None:
-            weight = weight.reshape(weight.shape[0], -1)
-            weight = weight if self._dtype is None else weight.to(self._dtype)
-        u = u if self._dtype is None else u.to(self._dtype)
+        if grad_weight is not None:
+            dtype = self._product_dtype or x.dtype
+            same = dtype is grad_weight.dtype
+            grad = grad_weight if same else torch.empty_like(grad_weight, dtype=dtype)
+            grad = grad.view(grad.shape[0], -1)
+        u = self._product(u)
         blocks = list(self._blocks(x, basis))
         memory = self._phi(x, basis, blocks)
         if not blocks and grad is not None:
@@ -140,21 +115,13 @@ class DenseKernels:
             at = x[rows, inputs]
             if grad is not None:
                 part = None if v is None else v[rows, inputs]
-                self._values.values(at, part, knots, basis, derivative_weight, phi)
+                full_basis_values.values(at, part, knots, basis, derivatives[1], phi)
                 _add_product(u[rows].t(), phi, grad[:, columns], first=rows.start == 0)
             if z is not None:
                 torch.mm(u[rows], weight[:, columns], out=phi)
-                self._values.fold(at, phi, knots, basis, derivative_in, z[rows, inputs])
-
-    def weight(self, x, u, v, knots, weight_shape, with_base, basis, derivative):
-        """S of eq. 7."""
-        check_derivative(derivative)
-        if batched.lacks_address(x, u, v):
-            return batched.weight(x, u, v, knots, basis, derivative)
-        out_features, in_features, num_basis = weight_shape
-        grad = x.new_empty((out_features, in_features * num_basis), dtype=self._dtype or x.dtype)
-        self._in_weight(x, u, v, knots, None, basis, 0, derivative, None, grad)
-        return grad.view(weight_shape).to(x.dtype), None
+                full_basis_values.fold(at, phi, knots, basis, derivatives[0], z[rows, inputs])
+        if grad is not None and grad.dtype is not grad_weight.dtype:
+            grad_weight.copy_(grad.view_as(grad_weight))
 
 
 def _add_product(a: Tensor, b: Tensor, into: Tensor, first: bool) -> None:

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from kan_fast.backends.triton import tiles
-from kan_fast.backends.triton.arguments import Layer, jit, strides
+from kan_fast.backends.triton.arguments import LayerArguments, jit, strides
 
 
-def _pack(layer: Layer, dtype: torch.dtype) -> Tensor:
+def _pack(layer: LayerArguments, dtype: torch.dtype) -> Tensor:
     """The folded weights, `[in_features, num_basis + 1, out_features]`."""
     shape = (layer.in_features, layer.num_basis + 1, layer.out_features)
     packed = layer.weight.new_empty(shape, dtype=dtype)
@@ -28,7 +28,7 @@ def _pack(layer: Layer, dtype: torch.dtype) -> Tensor:
 def out(
     x: Tensor,
     v: Tensor | None,
-    layer: Layer,
+    layer: LayerArguments,
     tile: tiles.Gather,
     constants: dict[str, Any],
     y: Tensor,
@@ -51,7 +51,7 @@ def out(
 
 
 def contract_in(
-    x: Tensor, u: Tensor, layer: Layer, derivative: int, z: Tensor, dtype: torch.dtype
+    x: Tensor, u: Tensor, layer: LayerArguments, derivative: int, z: Tensor, dtype: torch.dtype
 ) -> None:
     """Writes eq. 6 to `z`."""
     tile = tiles.GATHER

@@ -8,7 +8,7 @@ from torch import Tensor
 from kan_fast import machine
 from kan_fast.backends.triton.arguments import bisection_steps
 from kan_fast.backends.triton.tiles import LEAST_ROWS_A_SPLIT, ceil_div
-from kan_fast.spec import ACTIVATIONS, BasisSpec
+from kan_fast.spec import ACTIVATIONS, WindowedBasis
 
 _ROWS, _FUNCTIONS, _ROWS_A_GRADIENT = 32, 16, 128
 
@@ -17,7 +17,7 @@ def gram(
     kernels: object,
     x: Tensor,
     knots: tuple[Tensor, Tensor],
-    basis: BasisSpec,
+    basis: WindowedBasis,
     derivatives: tuple[int, int],
     cotangent: Tensor | None,
 ) -> Tensor:

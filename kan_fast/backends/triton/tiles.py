@@ -14,7 +14,7 @@ from importlib import resources
 from typing import Any, NamedTuple
 
 from kan_fast.backends.triton import tuned
-from kan_fast.machine import Gpu
+from kan_fast.spec import Gpu
 
 #: at most so much memory for the parts of a split sum
 WORKSPACE_BYTES = 64 << 20

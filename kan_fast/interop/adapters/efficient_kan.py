@@ -26,8 +26,9 @@ from kan_fast.interop.adapters.self_check import differs
 from kan_fast.interop.adapters.source import fingerprint, side_effects
 from kan_fast.layers import spline as layers
 from kan_fast.layers.activations import known_activation, works_in_place
-from kan_fast.ops.spline import has_kernel, kan_linear
-from kan_fast.spec import MAX_SPLINE_ORDER, BasisSpec
+from kan_fast.ops.plan import has_kernel
+from kan_fast.ops.spline import kan_linear
+from kan_fast.spec import MAX_SPLINE_ORDER, WindowedBasis
 
 #: fingerprints of forward, b_splines and scaled_spline_weight of public copies, whose results
 #: tests/test_real_efficient_kan.py compares with ours
@@ -99,7 +100,7 @@ def _check_inputs(grid: Tensor) -> Tensor:
 def _expected(module: Any, x: Tensor) -> Tensor:
     splines = reference.kan_linear(
         x, module.grid, module.spline_weight, _scaler(module), None,
-        BasisSpec(int(module.spline_order), "zero"),
+        WindowedBasis(int(module.spline_order), "zero"),
     )  # fmt: skip
     return splines + nn.functional.linear(module.base_activation(x), module.base_weight)
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from kan_fast import reference
 from kan_fast.interop.adapters.pykan.curves import postspline_and_postacts
 from kan_fast.ops.gram import edge_statistics
-from kan_fast.spec import BasisSpec
+from kan_fast.spec import WindowedBasis
 
 #: where a model keeps the record of its last forward
 RECORD = "_kan_fast_record"
@@ -57,7 +57,7 @@ class LayerActivations:
         self._parameters = tuple(getattr(layer, name).clone() for name in names)
         self._knots = knots_of(layer).clone()
         self._x, self._y = x.clone(), y.detach()
-        self._basis = BasisSpec(layer.k, activation)
+        self._basis = WindowedBasis(layer.k, activation)
         self._affine = None if affine is None else affine.clone()
         self._edges, self._symbolic, self._own = edges, symbolic, own
         self._modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled()

@@ -8,11 +8,11 @@ from torch import Tensor
 from kan_fast.reference.activation import activation
 from kan_fast.reference.chebyshev import chebyshev_basis
 from kan_fast.reference.gaussian_rbf import gaussian_rbf_basis
-from kan_fast.spec import DenseBasis
+from kan_fast.spec import FullBasis
 
 
-def dense_features(
-    x: Tensor, centers: Tensor | None, basis: DenseBasis, derivative: int = 0
+def full_features(
+    x: Tensor, centers: Tensor | None, basis: FullBasis, derivative: int = 0
 ) -> Tensor:
     """`[..., in_features, num_basis]`: the functions of the family at `x`."""
     if basis.family == "gaussian_rbf":
@@ -22,7 +22,7 @@ def dense_features(
     return chebyshev_basis(x, basis.num_basis, derivative)
 
 
-def dense_linear(x: Tensor, centers: Tensor | None, weight: Tensor, basis: DenseBasis) -> Tensor:
+def full_linear(x: Tensor, centers: Tensor | None, weight: Tensor, basis: FullBasis) -> Tensor:
     """y[..., o] = sum_i sum_g W[o,i,g] b_g(x[..., i]), differentiable by torch itself.
 
     Args:
@@ -32,5 +32,5 @@ def dense_linear(x: Tensor, centers: Tensor | None, weight: Tensor, basis: Dense
     """
     # half precision would move x across centers: the functions are float32 at least
     wide = x.to(torch.promote_types(x.dtype, torch.float32))
-    phi = dense_features(wide, centers, basis).to(x.dtype)
+    phi = full_features(wide, centers, basis).to(x.dtype)
     return torch.nn.functional.linear(phi.flatten(-2), weight.flatten(-2))

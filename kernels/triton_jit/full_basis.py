@@ -61,7 +61,7 @@ def _next_value(t, at, before, DERIVATIVE: tl.constexpr):
 
 
 @triton.jit
-def dense_values(
+def full_values(
     x, x_row, x_column, v, v_row, v_column, centers, phi, phi_row,
     num_pairs, in_features,
     FAMILY: tl.constexpr, ACTIVATION: tl.constexpr, NUM_BASIS: tl.constexpr,
@@ -99,7 +99,7 @@ def dense_values(
 
 
 @triton.jit
-def dense_fold(
+def full_fold(
     x, x_row, x_column, phi, phi_row, centers, z, z_row,
     num_pairs, in_features,
     FAMILY: tl.constexpr, ACTIVATION: tl.constexpr, NUM_BASIS: tl.constexpr,
