@@ -51,9 +51,16 @@ def is_exporting() -> bool:
     return torch.compiler._is_exporting_flag
 
 
-def is_make_fx() -> bool:
-    """Whether make_fx records the operators."""
-    return dispatch_modes() > 0 and get_proxy_mode() is not None
+def recorder() -> str | None:
+    """What records the operators of the caller, in whose graph the result of a kernel would be a
+    constant; None where nothing does."""
+    if tracing_state() is not None:
+        return "torch.jit.trace"
+    if torch.compiler._is_exporting_flag:  # as in `is_exporting`
+        return "torch.export"
+    if dispatch_modes() > 0 and get_proxy_mode() is not None:
+        return "make_fx"
+    return None
 
 
 def in_forward_mode() -> bool:

@@ -7,7 +7,7 @@ import copy
 import pytest
 import torch
 from cases import Case, make_case
-from judge import native, native_kernels
+from judge import native_kernels
 from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 
@@ -66,7 +66,7 @@ def test_gradgradcheck_of_every_contraction(derivative: int) -> None:
     x, weight, scaler, base = leaves(case)
     u = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
     v = torch.randn(6, 2, dtype=torch.float64, requires_grad=True)
-    end = (case.basis, native, derivative)
+    end = (case.basis, native_kernels, derivative)
 
     def out(x, v, weight, scaler, base):
         return Out.apply(x, v, case.knots, weight, scaler, base, *end)

@@ -140,7 +140,7 @@ def test_expanded_gradient_and_input(backend: ModuleType, grid_size: int) -> Non
     need = (True, True, True, True)
     for a, b in zip(
         kernels.in_weight(x, u, None, layer, 1, 0, need),
-        kernels.in_weight(x.clone(), u.clone(), None, *layer, 1, 0, need),
+        kernels.in_weight(x.clone(), u.clone(), None, layer, 1, 0, need),
         strict=True,
     ):
         assert torch.equal(a, b)

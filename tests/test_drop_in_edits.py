@@ -205,7 +205,7 @@ class Run:
             return [f"the edit: {results[0] or 'no exception'}, ours {results[1] or 'none'}"]
         if "update_grid" in line and not results[0]:
             self.fitted()
-        found = differences(*self.both(call, None))
+        found = differences(*self.both(call, None), self.input_dtype())
         if found or call.between is None:
             return found
         before = self.fast.call(call, self.input_dtype(), None)

@@ -138,7 +138,7 @@ def test_expanded_gradient_and_input(isa: str) -> None:
     need = (True, True, True, True)
     for a, b in zip(
         native_kernels.in_weight(x, u, None, layer, 1, 0, need),
-        native_kernels.in_weight(x.contiguous(), u.contiguous(), None, *layer, 1, 0, need),
+        native_kernels.in_weight(x.contiguous(), u.contiguous(), None, layer, 1, 0, need),
         strict=True,
     ):
         assert torch.equal(a, b)

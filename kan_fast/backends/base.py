@@ -12,11 +12,12 @@ import torch
 from torch import Tensor
 
 from kan_fast.backends import plain
-from kan_fast.backends.layer import Gradients, Layer, Need
+from kan_fast.backends.layer import Gradients, Layer, Need, as_layer
 from kan_fast.errors import check_derivative
 from kan_fast.spec import (
     DTYPES,
     LEAST_CAPABILITY,
+    MAX_DERIVATIVE,
     MAX_SPLINE_ORDER,
     FullBasis,
     Machine,
@@ -36,12 +37,15 @@ class Kernels:
     out_dtype: torch.dtype | None = None
     #: whole networks in one launch (`cuda/network.py`); None where a backend has no such kernels
     network: Any = None
+    #: of a gradient of the weight
+    weight_format = torch.contiguous_format
     #: whether it also has `out_around` and `in_weight_around`, of layers with what `around.py` says
     takes_around = False
 
     def out(self, x: Tensor, v: Tensor | None, layer: Layer, derivative: int) -> Tensor:
         """`y` of eq. 5, `[rows, out_features]`; `x` and `v` are `[rows, in_features]`."""
-        check_derivative(derivative)
+        if derivative > MAX_DERIVATIVE:
+            check_derivative(derivative)
         knots, weight, scaler, base, _ = layer
         if plain.lacks_address(x, v, knots, weight, scaler, base):
             return plain.out(x, v, layer, derivative)
@@ -65,12 +69,18 @@ class Kernels:
         Args:
             need: which of `z` and the gradients of weight, scaler and base to compute.
         """
-        if need[0]:
+        if need[0] and derivative_in > MAX_DERIVATIVE:
             check_derivative(derivative_in)
         knots, weight, scaler, base, _ = layer
         if plain.lacks_address(x, u, v, knots, weight, scaler, base):
             return plain.in_weight(x, u, v, layer, derivative_in, derivative_weight, need)
-        found = self._empty_gradients(x, layer, need)
+        contiguous = torch.contiguous_format
+        found = (
+            torch.empty_like(x, memory_format=contiguous) if need[0] else None,
+            torch.empty_like(weight, memory_format=self.weight_format) if need[1] else None,
+            torch.empty_like(scaler, memory_format=contiguous) if need[2] else None,
+            torch.empty_like(base, memory_format=contiguous) if need[3] else None,
+        )
         derivatives = derivative_in if need[0] else 0, derivative_weight
         self._launch_in_weight(x, u, v, layer, derivatives, found)
         return found
@@ -96,20 +106,9 @@ class Kernels:
         base = x.new_empty(weight_shape[:2], dtype=dtype) if with_base else None
         # S does not depend on the weights: a launch reads the sizes alone where neither z nor the
         # gradient of a scaler is asked for
-        layer = Layer(knots, spline, None, base, basis)
+        layer = as_layer((knots, spline, None, base, basis))
         self._launch_in_weight(x, u, v, layer, (0, derivative), (None, spline, None, base))
         return spline, base
-
-    def _empty_gradients(self, x: Tensor, layer: Layer, need: Need) -> Gradients:
-        """Memory for the results of a backward."""
-        contiguous = torch.contiguous_format
-        _, weight, scaler, base, _ = layer
-        return (
-            torch.empty_like(x, memory_format=contiguous) if need[0] else None,
-            torch.empty_like(weight, memory_format=contiguous) if need[1] else None,
-            torch.empty_like(scaler, memory_format=contiguous) if need[2] else None,
-            torch.empty_like(base, memory_format=contiguous) if need[3] else None,
-        )
 
     def _launch_out(
         self, x: Tensor, v: Tensor | None, layer: Layer, derivative: int, y: Tensor

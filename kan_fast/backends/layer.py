@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+import functools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 from torch import Tensor
 
@@ -27,14 +29,20 @@ class Layer(NamedTuple):
     basis: WindowedBasis | FullBasis
 
 
+#: a layer of its five parts, in C: a NamedTuple's own constructor is a Python function, and a small
+#: layer's step makes three
+as_layer: Callable[[Iterable[Any]], Layer] = functools.partial(tuple.__new__, Layer)
+
 #: of x, weight, scaler and base; None where not asked for
 Gradients: TypeAlias = "tuple[Tensor | None, Tensor | None, Tensor | None, Tensor | None]"
 #: which of those to compute
 Need: TypeAlias = "tuple[bool, bool, bool, bool]"
 
 
-def layers_of(
-    parameters: tuple[Tensor | None, ...], bases: tuple[WindowedBasis, ...]
-) -> list[Layer]:
+def layers_of(parameters: Sequence[Tensor | None], bases: Sequence[WindowedBasis]) -> list[Layer]:
     """The layers of a network whose tensors stand one after the other, as autograd takes them."""
-    return [Layer(*parameters[4 * n : 4 * n + 4], basis) for n, basis in enumerate(bases)]
+    found, at = [], 0
+    for basis in bases:
+        found.append(as_layer((*parameters[at : at + 4], basis)))
+        at += 4
+    return found

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kan_fast.backends import BACKENDS
 from kan_fast.backends.base import Kernels
-from kan_fast.backends.layer import Layer
+from kan_fast.backends.layer import Layer, as_layer
 from kan_fast.errors import ShapeError
 from kan_fast.layers.activations import known_activation
 from kan_fast.layers.hooks import has_global_hooks, has_hooks
@@ -149,7 +149,7 @@ def _as_one(layers: Sequence[nn.Module], x: Tensor) -> tuple[list[Layer], Kernel
         order = layer.spline_order
         if not fits(width, dtype, device, knots, weight, scaler, base, order):
             return None
-        found.append(Layer(knots, weight, scaler, base, basis_of(order, activation)))
+        found.append(as_layer((knots, weight, scaler, base, basis_of(order, activation))))
         width = weight.shape[0]
         highest = max(highest, order)
     kernels = BACKENDS[plan_for(x, found[0].weight, highest).backend].kernels(found[0].weight)

@@ -10,7 +10,7 @@ from torch.autograd import Function
 
 from kan_fast.backends.around import Around, Base, NeedAround, Norm
 from kan_fast.backends.base import Kernels
-from kan_fast.backends.layer import Layer
+from kan_fast.backends.layer import as_layer
 from kan_fast.backends.plain import lacks_address
 from kan_fast.ops.autograd import input_gradient, is_direct, weight_gradients
 from kan_fast.ops.transforms import check_kinds, kinds_of
@@ -51,16 +51,16 @@ class LayerWithAround(Function):
     ) -> Tensor:
         kernels = parts.kernels
         # views of parameters are not contiguous where those are not
-        base_weight, bias, norm_weight, norm_bias = (
-            None if t is None else t.contiguous()
-            for t in (base_weight, bias, norm_weight, norm_bias)
-        )
+        base_weight = None if base_weight is None else base_weight.contiguous()
+        bias = None if bias is None else bias.contiguous()
+        norm_weight = None if norm_weight is None else norm_weight.contiguous()
+        norm_bias = None if norm_bias is None else norm_bias.contiguous()
         statistics = None if parts.eps is None else kernels.statistics_for(x)
         kept = (x, centers, weight, base_x, base_weight, norm_weight, norm_bias, statistics)
         ctx.save_for_backward(*kept)
         ctx.kinds = kinds_of(kept)
         ctx.parts = parts
-        layer = Layer(centers, weight, None, None, parts.basis)
+        layer = as_layer((centers, weight, None, None, parts.basis))
         around = _around(parts, x, base_x, base_weight, bias, norm_weight, norm_bias, statistics)
         return kernels.out_around(x, layer, around)
 
@@ -71,7 +71,7 @@ class LayerWithAround(Function):
         x, centers, weight, base_x, base_weight, norm_weight, norm_bias, statistics = kept
         parts, need = ctx.parts, ctx.needs_input_grad
         grad_bias = u.sum(0) if need[5] else None
-        layer, kernels = Layer(centers, weight, None, None, parts.basis), parts.kernels
+        layer, kernels = as_layer((centers, weight, None, None, parts.basis)), parts.kernels
         if is_direct() and not lacks_address(u):
             around = _around(
                 parts, x, base_x, base_weight, None, norm_weight, norm_bias, statistics
@@ -100,7 +100,7 @@ class LayerWithAround(Function):
         base_z = grad_base = None
         if parts.activation is not None:
             base_basis = FullBasis("activation", 1, activation=parts.activation)
-            base = Layer(None, base_weight.unsqueeze(-1), None, None, base_basis)
+            base = as_layer((None, base_weight.unsqueeze(-1), None, None, base_basis))
             base_at = x if base_x is None else base_x
             if need[0] if base_x is None else need[3]:
                 base_z = input_gradient(base_at, u, base, kernels, 1)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from kan_fast import torch_internals
 from kan_fast.backends.base import Kernels
-from kan_fast.backends.layer import Layer
+from kan_fast.backends.layer import Layer, as_layer
 from kan_fast.ops.transforms import (
     Contraction,
     in_transform,
@@ -117,7 +117,7 @@ class Out(Contraction):
         derivative: int,
     ) -> Tensor:
         # x is the only activation that is kept
-        return kernels.out(x, v, Layer(knots, weight, scaler, base, basis), derivative)
+        return kernels.out(x, v, as_layer((knots, weight, scaler, base, basis)), derivative)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
@@ -129,7 +129,7 @@ class Out(Contraction):
         basis, kernels, d = ctx.rest
         need = ctx.needs_input_grad
         need_weights = _weight_needs(ctx, 3, 2 if v is None else 3)
-        layer = Layer(*tensors, basis)
+        layer = as_layer((*tensors, basis))
         grad_x = grad_v = None
         if is_direct():
             grad_x, *grads = kernels.in_weight(x, u, v, layer, d + 1, d, (need[0], *need_weights))
@@ -179,7 +179,7 @@ class In(Contraction):
         kernels: Kernels,
         derivative: int,
     ) -> Tensor:
-        layer = Layer(knots, weight, scaler, base, basis)
+        layer = as_layer((knots, weight, scaler, base, basis))
         return kernels.in_weight(x, u, None, layer, derivative, 0, _INPUT_ALONE)[0]
 
     @staticmethod
@@ -191,7 +191,7 @@ class In(Contraction):
         x, u, *tensors = saved_tensors(ctx)
         basis, kernels, d = ctx.rest
         need = ctx.needs_input_grad
-        layer = Layer(*tensors, basis)
+        layer = as_layer((*tensors, basis))
         need_weights = _weight_needs(ctx, 3, 3)
         # d z[r,i] / d x[r,i] is the same sum one derivative up
         if is_direct():
@@ -251,7 +251,7 @@ class Weight(Contraction):
         _shape, with_base, basis, kernels, d = ctx.rest
         need = ctx.needs_input_grad
         # the cotangent of S stands where the weights stand
-        layer = Layer(knots, spline, None, base if with_base else None, basis)
+        layer = as_layer((knots, spline, None, base if with_base else None, basis))
         grad_x = grad_u = grad_v = None
         if need[0]:
             grad_x = input_gradient(x, u, layer, kernels, d + 1)

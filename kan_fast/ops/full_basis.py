@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from kan_fast import reference, torch_internals
 from kan_fast.backends import BACKENDS
-from kan_fast.backends.layer import Layer
+from kan_fast.backends.layer import as_layer
 from kan_fast.backends.plain import lacks_address
 from kan_fast.errors import DtypeError, ShapeError
 from kan_fast.ops.around import LayerWithAround, Parts
@@ -207,7 +207,8 @@ def _apply(
     if kernels is None:
         return reference.full_linear(x, centers, weight, basis)
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
-    layer = Layer(None if centers is None else centers.to(x.dtype), weight, None, None, basis)
+    at = None if centers is None else centers.to(x.dtype)
+    layer = as_layer((at, weight, None, None, basis))
     if torch.is_grad_enabled():
         y = Out.apply(rows, None, *layer, kernels, 0)
     else:

@@ -76,17 +76,18 @@ class _Network(Function):
                     *inputs[1:], *parameters,
                 )  # fmt: skip
             return found[0], None, None, *found[1:]
-        layers, needs = layers_of(parameters, ctx.bases), _needs_of(need_x, need)
-        found = None
+        layers, kernels = layers_of(parameters, ctx.bases), ctx.kernels
         if ctx.of_network is not None:
-            found = ctx.kernels.network.in_weight(inputs, u, layers, needs, ctx.of_network)
-        if found is None:
-            found = [None] * len(layers)
-            for n in range(len(layers) - 1, -1, -1):
-                wanted = (n > 0 or need_x, *needs[n][1:])
-                found[n] = ctx.kernels.in_weight(inputs[n], u, None, layers[n], 1, 0, wanted)
-                u = found[n][0]
-        return found[0][0], None, None, *_flat(found)
+            needs = _needs_of(need_x, need)
+            found = kernels.network.in_weight(inputs, u, layers, needs, ctx.of_network)
+            if found is not None:
+                return found[0][0], None, None, *_flat(found)
+        gradients: list[Tensor | None] = [None] * len(parameters)
+        for n in range(len(layers) - 1, -1, -1):
+            at = slice(_PER_LAYER * n + 1, _PER_LAYER * (n + 1))  # knots have none
+            wanted = (n > 0 or need_x, *need[at])
+            u, *gradients[at] = kernels.in_weight(inputs[n], u, None, layers[n], 1, 0, wanted)
+        return u, None, None, *gradients
 
 
 def _needs_of(need_x: bool, need: Sequence[bool]) -> list[Need]:
@@ -166,9 +167,12 @@ def run(x: Tensor, layers: Sequence[Layer], kernels: Kernels) -> Tensor:
     """A network on `x` `[rows, in_features]`, by kernels that take all of its layers."""
     if not torch.is_grad_enabled():
         return outputs_of(x, layers, kernels)[0][-1]
-    bases = tuple(layer.basis for layer in layers)
-    parameters = [t for layer in layers for t in layer[:_PER_LAYER]]
-    return super(Function, _Network).apply(x, bases, kernels, *parameters)
+    bases: list[WindowedBasis] = []
+    parameters: list[Tensor | None] = []
+    for *tensors, basis in layers:
+        bases.append(basis)
+        parameters += tensors
+    return super(Function, _Network).apply(x, tuple(bases), kernels, *parameters)
 
 
 def _again(

@@ -64,13 +64,9 @@ def _transform(x: Tensor) -> str | None:
     """What is going on that only plain torch operators get right, or None."""
     if type(x) is not Tensor and not isinstance(x, torch.nn.Parameter):
         return f"the tensor subclass {type(x).__name__}"
-    if torch_internals.tracing_state() is not None:
-        return "torch.jit.trace"
-    if torch_internals.is_exporting():
-        return "torch.export"
-    if torch_internals.is_make_fx():
-        # a kernel's result would be a constant of the graph
-        return "make_fx"
+    recorder = torch_internals.recorder()
+    if recorder is not None:
+        return recorder
     if torch_internals.in_transform() and torch_internals.forward_levels() > 1:
         # torch loses the tangent of a tangent of a custom Function without a word
         return "forward mode inside forward mode"

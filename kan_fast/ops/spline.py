@@ -12,7 +12,7 @@ from torch import Tensor
 from kan_fast import reference
 from kan_fast.backends import BACKENDS
 from kan_fast.backends.base import Backend
-from kan_fast.backends.layer import Layer
+from kan_fast.backends.layer import Layer, as_layer
 from kan_fast.ops import compiled
 from kan_fast.ops.autograd import Out
 from kan_fast.ops.checks import check, fits
@@ -114,7 +114,7 @@ def _kan_linear(
     shape = x.shape
     rows = x if len(shape) == 2 else x.reshape(math.prod(shape[:-1]), shape[-1])
     basis = basis_of(spline_order, base_activation)
-    layer = Layer(knots, spline_weight, spline_scaler, base_weight, basis)
+    layer = as_layer((knots, spline_weight, spline_scaler, base_weight, basis))
     if torch.compiler.is_compiling():
         y = compiled.kan_linear(rows, layer, backend, product_dtype)
     else:

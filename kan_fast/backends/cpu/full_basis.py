@@ -8,8 +8,7 @@ from torch import Tensor
 from kan_fast import machine
 from kan_fast.backends.around import Around, Base, GradientsAround, NeedAround, Norm
 from kan_fast.backends.base import Kernels
-from kan_fast.backends.extension import address, strided
-from kan_fast.backends.layer import Gradients, Layer, Need
+from kan_fast.backends.layer import Gradients, Layer
 from kan_fast.spec import ACTIVATIONS, FULL_FAMILIES
 
 _NOTHING = Around()
@@ -26,15 +25,27 @@ def _readable(weight: Tensor) -> Tensor:
 def _norm_numbers(norm: Norm | None) -> tuple:
     if norm is None:
         return (0, 0, 0.0, 0, 0)
-    statistics = norm.statistics
-    rest = statistics.data_ptr(), statistics.shape[1]
-    return (address(norm.weight), address(norm.bias), norm.eps, *rest)
+    weight, bias, eps, statistics = norm
+    return (
+        0 if weight is None else weight.data_ptr(),
+        0 if bias is None else bias.data_ptr(),
+        eps,
+        statistics.data_ptr(),
+        statistics.shape[1],
+    )
 
 
 def _base_numbers(base: Base | None) -> tuple[int, ...]:
     if base is None:
         return (0, 0, 0, 0, 0, 0, 0)
-    return (ACTIVATIONS[base.activation], *strided(base.x), *strided(base.weight))
+    x, weight, activation = base
+    return (
+        ACTIVATIONS[activation],
+        x.data_ptr(),
+        *x.stride(),
+        weight.data_ptr(),
+        *weight.stride(),
+    )
 
 
 def _layer_numbers(
@@ -52,9 +63,10 @@ def _layer_numbers(
         basis.num_basis,
         ACTIVATIONS[basis.activation],
         basis.width,
-        address(centers),
-        *strided(x),
-        *strided(v),
+        0 if centers is None else centers.data_ptr(),
+        x.data_ptr(),
+        *x.stride(),
+        *((0, 0, 0) if v is None else (v.data_ptr(), *v.stride())),
         weight.data_ptr(),
         *weight.stride()[:2],
         *_norm_numbers(norm),
@@ -67,6 +79,8 @@ class NativeFullKernels(Kernels):
     normalisation of fast-kan's layer included."""
 
     takes_around = True
+    #: that of the weight, in whose order the kernels write
+    weight_format = torch.preserve_format
 
     def statistics_for(self, x: Tensor) -> Tensor:
         """Memory for mean and 1 / deviation of every row."""
@@ -84,23 +98,21 @@ class NativeFullKernels(Kernels):
         """All gradients in one pass. Where `base.x` is `x`, the gradient of x has both parts."""
         contiguous = torch.contiguous_format
         norm, base, _ = around
-        found = GradientsAround(
-            *self._empty_gradients(x, layer, (need.x, need.weight, False, False))[:2]
-        )
-        if norm is not None and need.norm:
-            found = found._replace(norm=x.new_empty((2, x.shape[1])))
-        if base is not None and base.x is not x and need.base_x:
-            found = found._replace(base_x=torch.empty_like(base.x, memory_format=contiguous))
+        z = grad = base_z = base_grad = grad_norm = None
+        if need.x:
+            z = torch.empty_like(x, memory_format=contiguous)
+        if need.weight:
+            grad = torch.empty_like(layer.weight, memory_format=self.weight_format)
+        if base is not None and need.base_x and base.x is not x:
+            base_z = torch.empty_like(base.x, memory_format=contiguous)
         if base is not None and need.base_weight:
-            found = found._replace(base_weight=torch.empty_like(base.weight))
-        derivative_in = 1 if need.x or found.norm is not None else 0
+            base_grad = torch.empty_like(base.weight)
+        if norm is not None and need.norm:
+            grad_norm = x.new_empty((2, x.shape[1]))
+        found = GradientsAround(z, grad, base_z, base_grad, grad_norm)
+        derivative_in = 1 if need.x or grad_norm is not None else 0
         self._launch_gradients(x, u, None, layer, (derivative_in, 0), around, found)
         return found
-
-    def _empty_gradients(self, x: Tensor, layer: Layer, need: Need) -> Gradients:
-        z, _, _, _ = super()._empty_gradients(x, layer, (need[0], False, False, False))
-        # of the weight's own order, in which the kernels write
-        return z, torch.empty_like(_readable(layer.weight)) if need[1] else None, None, None
 
     def _launch_out(
         self, x: Tensor, v: Tensor | None, layer: Layer, derivative: int, y: Tensor
@@ -116,8 +128,8 @@ class NativeFullKernels(Kernels):
         derivatives: tuple[int, int],
         found: Gradients,
     ) -> None:
-        around = GradientsAround(*found[:2])
-        self._launch_gradients(x, u, v, layer, derivatives, _NOTHING, around)
+        z, weight, _, _ = found
+        self._launch_gradients(x, u, v, layer, derivatives, _NOTHING, (z, weight, None, None, None))
 
     @staticmethod
     def _launch(
@@ -126,8 +138,9 @@ class NativeFullKernels(Kernels):
         norm, base, bias = around
         numbers, _alive = _layer_numbers(x, v, layer, norm)
         machine.extension().dense_out(
-            *numbers, derivative, y.data_ptr(), *_base_numbers(base), address(bias)
-        )
+            *numbers, derivative, y.data_ptr(), *_base_numbers(base),
+            0 if bias is None else bias.data_ptr(),
+        )  # fmt: skip
 
     @staticmethod
     def _launch_gradients(
@@ -137,19 +150,27 @@ class NativeFullKernels(Kernels):
         layer: Layer,
         derivatives: tuple[int, int],
         around: Around,
-        found: GradientsAround,
+        found: tuple[Tensor | None, ...],
     ) -> None:
+        """`found` has the fields of `GradientsAround`."""
         norm, base, _ = around
         numbers, _alive = _layer_numbers(x, v, layer, norm)
-        z, weight, base_x, base_weight, grad_norm = map(address, found)
+        z, grad, base_z, base_grad, grad_norm = found
+        target = grad
+        if grad is not None and grad.stride() != _alive[1].stride():
+            target = torch.empty_like(_alive[1])  # kernels write in the order of the weights
+        base_z = z if base is not None and base.x is x else base_z
         machine.extension().dense_in_weight(
             *numbers,
             *derivatives,
-            *strided(u),
-            z,
-            weight,
-            grad_norm,
+            u.data_ptr(),
+            *u.stride(),
+            0 if z is None else z.data_ptr(),
+            0 if target is None else target.data_ptr(),
+            0 if grad_norm is None else grad_norm.data_ptr(),
             *_base_numbers(base),
-            z if base is not None and base.x is x else base_x,
-            base_weight,
+            0 if base_z is None else base_z.data_ptr(),
+            0 if base_grad is None else base_grad.data_ptr(),
         )
+        if target is not grad:
+            grad.copy_(target)

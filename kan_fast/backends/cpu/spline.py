@@ -31,12 +31,16 @@ class NativeKernels(Kernels):
         found: Gradients,
     ) -> None:
         numbers, _alive = layer_numbers(x, v, layer)
+        z, weight, scaler, base = found
         machine.extension().contract_in_weight(
             *numbers,
             *derivatives,
             u.data_ptr(),
             *u.stride(),
-            *[0 if t is None else t.data_ptr() for t in found],
+            0 if z is None else z.data_ptr(),
+            0 if weight is None else weight.data_ptr(),
+            0 if scaler is None else scaler.data_ptr(),
+            0 if base is None else base.data_ptr(),
         )
 
 
