@@ -25,7 +25,7 @@ from typing import Any
 from machine_code import output, tool
 
 ROOT = Path(__file__).resolve().parent.parent
-TABLES = ROOT / "kan_fast" / "backends" / "tiles"
+TABLES = ROOT / "kan_fast" / "backends" / "triton" / "tiles"
 #: bytes of shared memory that a block may have
 SHARED_MEMORY = {80: 163 * 1024, 90: 227 * 1024, 100: 227 * 1024}
 #: the instructions that multiply matrices; on sm_100 tiles of fewer than 64 rows take the older

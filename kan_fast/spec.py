@@ -62,7 +62,7 @@ class FullBasis:
 
 @dataclass(frozen=True)
 class Problem:
-    """What a call asks for, as far as the choice of a backend depends on it.
+    """A call, as far as the choice of a backend depends on it.
 
     Args:
         device: type of the device, such as "cpu" or "cuda".
@@ -90,7 +90,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Machine:
-    """What the planner may know.
+    """What the planner decides on.
 
     Args:
         extension: instruction set in use by `kan_fast._C`, or None when it cannot be loaded.
@@ -113,7 +113,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class Gpu:
-    """What the choice of a tile may know of a GPU."""
+    """What the choice of a tile depends on, of a GPU."""
 
     name: str
     capability: tuple[int, int]

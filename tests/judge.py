@@ -1,4 +1,4 @@
-"""The native contractions against the oracle, by the tolerance rule."""
+"""The contractions of a backend against the oracle, by the tolerance rule."""
 
 from __future__ import annotations
 

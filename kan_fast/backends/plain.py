@@ -43,7 +43,7 @@ def out(x: Tensor, v: Tensor | None, layer: Layer, derivative: int) -> Tensor:
     """eq. 5."""
     folded = _folded(layer)
     phi = _features(x, v, layer.knots, layer.basis, derivative)
-    return phi.reshape(phi.shape[0], -1).mm(folded.reshape(folded.shape[0], -1).t())
+    return phi.flatten(1).mm(folded.flatten(1).t())
 
 
 def in_weight(
@@ -59,7 +59,7 @@ def in_weight(
     knots, weight_, scaler, _, basis = layer
     folded = _folded(layer)
     phi = _features(x, None, knots, basis, derivative_in)
-    z = (u.mm(folded.reshape(folded.shape[0], -1)).reshape(phi.shape) * phi).sum(-1)
+    z = (u.mm(folded.flatten(1)).reshape(phi.shape) * phi).sum(-1)
     spline, base = weight(x, u, v, knots, basis, derivative_weight)
     grad_weight = spline if scaler is None else spline * scaler.unsqueeze(-1)
     grad_scaler = (spline * weight_).sum(-1) if need[2] else None
@@ -77,7 +77,7 @@ def weight(
 ) -> tuple[Tensor, Tensor | None]:
     """eq. 7: the spline part and the base part."""
     phi = _features(x, v, knots, basis, derivative)
-    folded = u.t().mm(phi.reshape(phi.shape[0], -1))
+    folded = u.t().mm(phi.flatten(1))
     folded = folded.reshape(folded.shape[0], *phi.shape[1:])
     if isinstance(basis, FullBasis):
         return folded, None

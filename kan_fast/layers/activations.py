@@ -1,4 +1,4 @@
-"""Which modules and functions are activations that the kernels know by name."""
+"""Which modules and functions are activations that the kernels have, by name."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ def known_activation(
 
 
 def works_in_place(activation: object) -> bool:
-    """Whether a module writes into its input, which whoever reads that afterwards must know."""
+    """Whether a module writes into its input, so that a later reader meets its output."""
     return bool(getattr(activation, "inplace", False))
 
 
 def module_of(activation: str) -> type[nn.Module] | None:
-    """The class whose modules `known_activation` knows by that name, if there is one."""
+    """The class whose modules `known_activation` gives that name, if there is one."""
     return next((cls for cls, name in _MODULES.items() if name == activation), None)

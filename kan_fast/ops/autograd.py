@@ -56,8 +56,8 @@ def weight_gradients(
     return unfold(spline, grad_base, weight, scaler, need)
 
 
-def engine_wants(next_functions: tuple) -> bool:
-    """Whether this pass of the engine may want a gradient of one of some nodes: those of tensors
+def engine_takes(next_functions: tuple) -> bool:
+    """Whether this pass of the engine may compute a gradient of one of some nodes: those of tensors
     that require one. False is the rare answer, so that a training step asks once."""
     is_refused = False
     for function, _ in next_functions:
@@ -69,9 +69,9 @@ def engine_wants(next_functions: tuple) -> bool:
 
 
 def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
-    """Which parameters this pass of the engine wants gradients of.
+    """Of which parameters this pass of the engine takes gradients.
 
-    `needs_input_grad` says what requires a gradient, and torch.autograd.grad(u, x) wants none of
+    `needs_input_grad` says what requires a gradient, and torch.autograd.grad(u, x) takes none of
     the parameters': a physics-informed loss would spend half its time on them.
 
     Args:
@@ -81,7 +81,7 @@ def _weight_needs(ctx: Any, at: int, node: int) -> tuple[bool, bool, bool]:
     need = ctx.needs_input_grad[at : at + 3]
     if not any(need) or in_transform():
         return need
-    return need if engine_wants(ctx.next_functions[node:]) else (False,) * 3
+    return need if engine_takes(ctx.next_functions[node:]) else (False,) * 3
 
 
 _INPUT_ALONE = (True, False, False, False)

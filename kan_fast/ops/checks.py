@@ -18,8 +18,8 @@ def fits(
     base_weight: Tensor | None,
     spline_order: int,
 ) -> bool:
-    """Whether `_check` has nothing to say of an input with so many columns: the same conditions in
-    a microsecond, which counts on a small layer.
+    """Whether `check` raises nothing for an input with so many columns: the same conditions in a
+    microsecond, which counts on a small layer.
     """
     shape = spline_weight.shape
     if len(shape) != 3 or not 0 <= spline_order < shape[2]:

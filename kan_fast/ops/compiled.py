@@ -6,9 +6,8 @@ import torch
 from torch import Tensor
 
 from kan_fast import envs, machine, reference, torch_internals
-from kan_fast.backends.layer import Layer
 from kan_fast.ops.operators import kan_linear_op
-from kan_fast.spec import MAX_SPLINE_ORDER
+from kan_fast.spec import MAX_SPLINE_ORDER, WindowedBasis
 
 #: what the planner would find out, as constants that a traced graph may hold
 _HAS_EXTENSION = machine.facts().extension is not None
@@ -42,14 +41,18 @@ def backend_of(x: Tensor, spline_order: int, backend: str = "auto") -> str | Non
 
 
 def kan_linear(
-    x: Tensor, layer: Layer, backend: str, product_dtype: torch.dtype | None = None
+    x: Tensor,
+    tensors: tuple[Tensor | None, ...],
+    spline_order: int,
+    activation: str,
+    backend: str,
+    product_dtype: torch.dtype | None = None,
 ) -> Tensor:
     """The layer inside a graph: one operator, or the oracle's where no kernel runs or to export."""
-    *tensors, basis = layer
-    chosen = backend_of(x, basis.spline_order, backend)
+    chosen = backend_of(x, spline_order, backend)
     if chosen is None:
-        return reference.kan_linear(x, *layer)
-    function = basis.spline_order, basis.activation
+        return reference.kan_linear(x, *tensors, WindowedBasis(spline_order, activation))
+    function = spline_order, activation
     if chosen == "triton" or x.dtype in _KERNEL_DTYPES:
         return kan_linear_op(x, *tensors, *function, chosen, product_dtype)
     wide = [t if t is None else t.float() for t in (x, *tensors)]

@@ -29,7 +29,7 @@ def gaussian_rbf_linear(
         centers: `[num_basis]`, without gradient.
         weight: `[out_features, in_features, num_basis]`.
         width: > 0.
-        backend: "auto", "native", "triton" or "reference".
+        backend: "auto", or one of `kan_fast.backends.BACKENDS`, as in `kan_linear`.
 
     Returns:
         `[..., out_features]`, differentiable with respect to `x` and `weight` any number of times

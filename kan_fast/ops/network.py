@@ -16,7 +16,7 @@ from torch.autograd import Function
 from kan_fast.backends.base import Kernels
 from kan_fast.backends.layer import Layer, Need, layers_of
 from kan_fast.backends.plain import lacks_address
-from kan_fast.ops.autograd import Out, engine_wants
+from kan_fast.ops.autograd import Out, engine_takes
 from kan_fast.ops.transforms import check_kinds, kinds_of
 from kan_fast.spec import WindowedBasis
 
@@ -65,7 +65,7 @@ class _Network(Function):
         need_x, *need = ctx.needs_input_grad
         need = need[_BEFORE_PARAMETERS - 1 :]
         # next_functions has an entry for each tensor; the first is x
-        if not engine_wants(ctx.next_functions[1:]):
+        if not engine_takes(ctx.next_functions[1:]):
             need = [False] * len(need)
         if torch.is_grad_enabled():
             if ctx.of_network is None or lacks_address(u, *saved):

@@ -70,7 +70,7 @@ def kan_linear_backward_op(
     backend: str = "native",
     product_dtype: torch.dtype | None = None,
 ) -> list[Tensor]:
-    """The gradients that `need` asks for, of x, spline_weight, spline_scaler and base_weight."""
+    """Those gradients that `need` names, of x, spline_weight, spline_scaler and base_weight."""
     _refuse_tangents()
     basis = WindowedBasis(spline_order, activation)
     layer = Layer(knots, spline_weight, spline_scaler, base_weight, basis)

@@ -1,4 +1,4 @@
-"""Which backend runs a call: what of the call the planner needs to know, found out and kept."""
+"""Which backend runs a call: the facts on which the planner decides, found out once and kept."""
 
 from __future__ import annotations
 

@@ -49,7 +49,8 @@ def kan_linear(
         spline_order: polynomial degree of the pieces, 0..7.
         base_activation: "silu", "identity", "zero", "relu", "gelu" or "tanh", which the kernels
             evaluate, or a callable, which torch evaluates beside them.
-        backend: "auto", "native", "triton" or "reference".
+        backend: "auto", or one of `kan_fast.backends.BACKENDS`: "native", "triton", "cuda",
+            "reference".
 
     Returns:
         `[..., out_features]` in the dtype of `x`, differentiable with respect to `x` and every
@@ -102,7 +103,7 @@ def _kan_linear(
         check(wide, knots, spline_weight, spline_scaler, base_weight, spline_order)
     beside = None
     if not isinstance(base_activation, str):
-        # torch runs what the kernels do not know
+        # torch runs an activation that the kernels do not have
         if base_weight is not None:
             beside = F.linear(base_activation(x.to(dtype)), base_weight)
         base_activation, base_weight = "zero", None
@@ -113,12 +114,14 @@ def _kan_linear(
         )
     shape = x.shape
     rows = x if len(shape) == 2 else x.reshape(math.prod(shape[:-1]), shape[-1])
-    basis = basis_of(spline_order, base_activation)
-    layer = as_layer((knots, spline_weight, spline_scaler, base_weight, basis))
+    tensors = (knots, spline_weight, spline_scaler, base_weight)
     if torch.compiler.is_compiling():
-        y = compiled.kan_linear(rows, layer, backend, product_dtype)
+        y = compiled.kan_linear(
+            rows, tensors, spline_order, base_activation, backend, product_dtype
+        )
     else:
         plan = plan_for(x, spline_weight, spline_order, backend)
+        layer = as_layer((*tensors, basis_of(spline_order, base_activation)))
         y = run(BACKENDS[plan.backend], rows, layer, product_dtype)
     if len(shape) != 2:
         y = y.reshape(*shape[:-1], spline_weight.shape[0])

@@ -96,14 +96,14 @@ class Table:
 @functools.cache
 def architectures() -> tuple[str, ...]:
     """Names of the shipped tables; their folder is read once."""
-    folder = resources.files("kan_fast.backends") / "tiles"
+    folder = resources.files("kan_fast.backends.triton") / "tiles"
     return tuple(sorted(f.name.removesuffix(".json") for f in folder.iterdir() if "json" in f.name))
 
 
 @functools.cache
 def table(architecture: str) -> Table:
     """The shipped table of an architecture, such as "sm_90"."""
-    file = resources.files("kan_fast.backends") / "tiles" / f"{architecture}.json"
+    file = resources.files("kan_fast.backends.triton") / "tiles" / f"{architecture}.json"
     data = json.loads(file.read_text())
     return Table(
         data["gather_from"],
