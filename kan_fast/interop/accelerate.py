@@ -18,8 +18,9 @@ from torch import Tensor, nn
 
 from kan_fast import envs
 from kan_fast.interop.adapters import adapter_of
-from kan_fast.interop.adapters.base import Adapter, Verdict
-from kan_fast.interop.dispatch import FLAG, dispatch, mark, refusal_of
+from kan_fast.interop.adapters.base import Adapter
+from kan_fast.interop.adapters.guard import FLAG, Verdict
+from kan_fast.interop.dispatch import dispatch, mark, refusal_of
 from kan_fast.interop.runs import Runs
 from kan_fast.interop.unrecognised import text, unrecognised
 from kan_fast.layers.chebyshev import ChebyshevKANLinear

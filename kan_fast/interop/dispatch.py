@@ -11,15 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast import envs, torch_internals
-from kan_fast.interop.adapters.base import (
-    ANY,
-    CHECKED,
-    FLAG,
-    REFUSED,
-    Adapter,
-    Verdict,
-    still_holds,
-)
+from kan_fast.interop.adapters.base import ANY, Adapter
+from kan_fast.interop.adapters.guard import CHECKED, FLAG, REFUSED, Verdict, still_holds
 from kan_fast.layers.hooks import has_hooks
 from kan_fast.ops.plan import autocast_enabled, plan_for
 

@@ -8,7 +8,7 @@ from kan_fast.interop.adapters.base import Adapter
 from kan_fast.interop.adapters.chebykan import ChebyKan
 from kan_fast.interop.adapters.efficient_kan import EfficientKan
 from kan_fast.interop.adapters.fast_kan import FastKan
-from kan_fast.interop.adapters.pykan.guard import Pykan, PykanLayer
+from kan_fast.interop.adapters.pykan.adapter import Pykan, PykanLayer
 
 ADAPTERS: tuple[Adapter, ...] = (
     EfficientKan(),

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kan_fast.interop.adapters.base import CHECKED, FLAG
+from kan_fast.interop.adapters.guard import CHECKED, FLAG
 
 #: of the largest number; gradients of formulas such as cos(n arccos t) lose more than values
 _VALUES, _GRADIENTS = 1e-10, 1e-8

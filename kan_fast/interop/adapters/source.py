@@ -12,7 +12,7 @@ from types import CodeType, FunctionType, ModuleType
 
 from torch import nn
 
-from kan_fast.interop.adapters.base import FLAG
+from kan_fast.interop.adapters.guard import FLAG
 
 _SHAPES = frozenset("dim ndim size shape".split())
 _SIZES = frozenset(

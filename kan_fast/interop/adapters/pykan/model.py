@@ -1,8 +1,8 @@
 """pykan's KAN (`MultKAN`): training without its python loops and expanded tensors.
 
 A layer is one kernel call. The symbolic branch runs for the edges that are symbolic
-(`pykan_symbols.py`); what pykan keeps of a forward is computed when it is read
-(`pykan_activations.py`); grids are fitted through the Gram matrix (`pykan_grid.py`).
+(`symbols.py`); what pykan keeps of a forward is computed when it is read (`activations.py`); grids
+are fitted through the Gram matrix (`grid.py`).
 
 Interface and semantics: pykan 0.2.8.
 """

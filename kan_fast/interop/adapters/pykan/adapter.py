@@ -10,7 +10,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from kan_fast.interop.adapters.base import ANY, FLAG, Adapter, Uses, are_plain, tensors_of
+from kan_fast.interop.adapters.base import ANY, Adapter, Uses, are_plain, tensors_of
+from kan_fast.interop.adapters.guard import FLAG
 from kan_fast.interop.adapters.pykan import layer as pykan_layer
 from kan_fast.interop.adapters.pykan import model as pykan
 from kan_fast.interop.adapters.source import fingerprint, global_of
