@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -17,25 +17,15 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast import envs
-from kan_fast.interop.adapters import adapter_of
+from kan_fast.interop.adapters import OURS, adapter_of, ours_of
 from kan_fast.interop.adapters.base import Adapter
 from kan_fast.interop.adapters.guard import FLAG, Verdict
 from kan_fast.interop.dispatch import dispatch, mark, refusal_of
 from kan_fast.interop.runs import Runs
 from kan_fast.interop.unrecognised import text, unrecognised
-from kan_fast.layers.chebyshev import ChebyshevKANLinear
-from kan_fast.layers.gaussian import GaussianKANLinear
-from kan_fast.layers.spline import KANLinear
 from kan_fast.ops.plan import plan_for
 
 M = TypeVar("M", bound=nn.Module)
-
-#: layers that run our kernels by themselves, and what the planner wants to know of each
-_OURS: dict[type[nn.Module], Callable[[Any], tuple[Tensor, int]]] = {
-    KANLinear: lambda m: (m.spline_weight, m.spline_order),
-    GaussianKANLinear: lambda m: (m.spline_linear.weight, 0),
-    ChebyshevKANLinear: lambda m: (m.weight, 0),
-}
 
 
 @dataclass(frozen=True)
@@ -153,8 +143,9 @@ def report(model: nn.Module) -> Report:
     accelerated, skipped = [], []
     strangers = [LayerReport(n, type(m).__name__, "not known") for n, m in unrecognised(model)]
     for name, module in model.named_modules():
-        if isinstance(module, tuple(_OURS)):
-            accelerated.append(LayerReport(name, "kan_fast", "runs our kernels by itself"))
+        adapter = ours_of(module)
+        if adapter is not None:
+            accelerated.append(LayerReport(name, adapter.kind, "runs our kernels by itself"))
     for name, module, adapter in _candidates(model):
         reason = "KAN_FAST_DISABLE is set" if envs.DISABLE else _why_not(module, adapter)[1]
         verdict = module.__dict__.get(FLAG)
@@ -178,30 +169,26 @@ def explain(model: nn.Module, x: Tensor) -> str:
     """
     lines: list[str] = []
 
-    def note(name: str, module: Any, adapter: Adapter | None, given: Tensor) -> None:
-        if adapter is None:
-            size = f"{module.in_features} -> {module.out_features}"
-            of = next(f for cls, f in _OURS.items() if isinstance(module, cls))
-            weight, order = of(module)
-        else:
-            size = adapter.describe(module)
-            weight, order, *_ = adapter.prepare(module)
+    def note(name: str, module: Any, adapter: Adapter, given: Tensor) -> None:
+        by_itself = adapter in OURS
+        size = adapter.describe(module)
+        weight, order, *_ = adapter.prepare(module)
         size += f", grid_size={module.grid_size}" if hasattr(module, "grid_size") else ""
         dtype = str(given.dtype).removeprefix("torch.")
         size += f", spline_order={order}, {dtype} on {given.device}"
-        if adapter is not None:
+        if not by_itself:
             _, reason = _why_not(module, adapter)
             if FLAG not in module.__dict__ or reason is not None:
                 reason = f": {reason}" if reason else ""
                 lines.append(f"{name}: its own forward ({size}): not accelerated{reason}")
                 return
         plan = plan_for(given, weight, order)
-        own = plan.backend == "reference" and adapter is not None
+        own = plan.backend == "reference" and not by_itself
         lines.append(f"{name}: {'its own forward' if own else plan.backend} ({size})")
         lines.extend(f"  not {other}: {reason}" for other, reason in plan.refusals)
 
     names = {m: n or "(root)" for n, m in model.named_modules()}
-    layers = [(m, None) for m in names if isinstance(m, tuple(_OURS))]
+    layers = [(m, adapter) for m in names if (adapter := ours_of(m)) is not None]
     layers += [(m, adapter) for _, m, adapter in _candidates(model)]
     hooks = [
         layer.register_forward_pre_hook(lambda m, args, a=adapter: note(names[m], m, a, args[0]))

@@ -21,10 +21,9 @@ from torch import Tensor, nn
 from kan_fast import envs
 from kan_fast.interop import dispatch as dispatching
 from kan_fast.interop import unrecognised as unknown
-from kan_fast.interop.adapters import ADAPTERS, adapter_of
+from kan_fast.interop.adapters import adapter_of, adapter_of_class, ours_of
 from kan_fast.interop.runs import Runs
 from kan_fast.interop.tally import Tally
-from kan_fast.layers.spline import KANLinear
 from kan_fast.ops.plan import plan_for
 
 _log = logging.getLogger("kan_fast")
@@ -59,11 +58,11 @@ class _Watch:
 
     def consider(self, cls: type[nn.Module]) -> None:
         """Gives the class a dispatching forward if it looks like a KAN layer's."""
-        for adapter in ADAPTERS:
-            if adapter.is_candidate_class(cls) and callable(getattr(cls, "forward", None)):
-                owner = dispatching.dispatch(cls, adapter)
-                self.owners[owner] = dispatching.own_forward(owner)
-                return
+        adapter = adapter_of_class(cls)
+        if adapter is not None and callable(getattr(cls, "forward", None)):
+            owner = dispatching.dispatch(cls, adapter)
+            self.owners[owner] = dispatching.own_forward(owner)
+            return
         if "forward" in cls.__dict__ and unknown.is_look_alike_class(cls):
             self.owners[cls] = cls.__dict__["forward"]
             cls.forward = self.noting(cls.__dict__["forward"])
@@ -107,7 +106,7 @@ class _Watch:
             self.on_first = None
         adapter = adapter_of(module)
         self.seen[module] = 0
-        if isinstance(module, KANLinear):
+        if ours_of(module) is not None:
             return
         if adapter is None:
             self.note(module)

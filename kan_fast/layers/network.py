@@ -154,3 +154,21 @@ def _as_one(layers: Sequence[nn.Module], x: Tensor) -> tuple[list[Layer], Kernel
         highest = max(highest, order)
     kernels = BACKENDS[plan_for(x, found[0].weight, highest).backend].kernels(found[0].weight)
     return None if kernels is None else (found, kernels)
+
+
+def stacked(layers: Sequence[nn.Module]) -> nn.Module:
+    """The layers as a `KAN` where all are splines of one grid size, order and activation; else as
+    an `nn.Sequential`."""
+    kinds = {
+        (layer.grid_size, layer.spline_order, type(layer.base_activation))
+        for layer in layers
+        if isinstance(layer, KANLinear)
+    }
+    if len(kinds) != 1 or not all(isinstance(layer, KANLinear) for layer in layers):
+        return nn.Sequential(*layers)
+    ((grid_size, order, _),) = kinds
+    widths = [layers[0].in_features, *[layer.out_features for layer in layers]]
+    # empty ones, whose places the given layers take
+    model = KAN(widths, grid_size, order, device="meta")
+    model.layers = nn.ModuleList(layers)
+    return model

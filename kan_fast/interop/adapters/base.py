@@ -11,6 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from kan_fast.errors import ConversionError
+from kan_fast.layers.edges import Edges, Splines
+from kan_fast.layers.network import stacked
+from kan_fast.layers.spline import KANLinear
 from kan_fast.torch_internals import has_tangent
 
 #: tensors that are nothing but tensors
@@ -23,9 +27,11 @@ Uses = tuple[Names, nn.Module, Names, Names]
 
 
 class Adapter:
-    """A drop-in for the layers of one library; a new one is a file here and a line in `__init__`.
+    """All that kan_fast is told about the layers of one library: how to know them, when and how a
+    kernel takes their place, and what their functions are.
 
-    The class attributes say what a plain forward uses, beside tensors:
+    A new one is a file here and a line in `__init__`. The class attributes say what a plain forward
+    uses, beside tensors:
     """
 
     #: name of the library
@@ -109,6 +115,38 @@ class Adapter:
     def traced(self, module: Any, x: Tensor) -> Tensor | None:
         """The layer in a graph of torch.compile; None where the compiler takes the plain code."""
         return None
+
+    def edges(self, module: Any) -> Edges | None:
+        """The learned functions of the layer's edges, for plots and weights of edges; None where it
+        has none by itself, as a model of several layers."""
+        return None
+
+    def splines(self, module: Any) -> Splines | list[Splines]:
+        """The layer in the words of kan_fast, or the layers of a model in their order.
+
+        Raises:
+            ConversionError: it has no splines, or is more than splines.
+        """
+        raise no_splines(module)
+
+    def converted(self, module: Any) -> nn.Module:
+        """The same function as a module of kan_fast, with copies of the parameters.
+
+        Raises:
+            ConversionError: what kan_fast's layers do not have.
+        """
+        found = self.splines(module)
+        if isinstance(found, Splines):
+            return found.module(KANLinear)
+        return stacked([splines.module(KANLinear) for splines in found])
+
+
+def no_splines(module: nn.Module) -> ConversionError:
+    """What a conversion says of a module that is no layer of splines."""
+    return ConversionError(
+        "convert: expected a spline layer of kan_fast, efficient-kan or pykan, got "
+        f"{type(module).__name__}"
+    )
 
 
 def tensors_of(module: nn.Module, names: Names) -> list[Any]:

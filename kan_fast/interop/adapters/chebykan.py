@@ -17,6 +17,7 @@ from kan_fast.interop.adapters.base import Adapter, are_plain, has, tensors_of
 from kan_fast.interop.adapters.self_check import differs
 from kan_fast.interop.adapters.source import fingerprint, side_effects
 from kan_fast.layers.chebyshev import ChebyshevKANLinear
+from kan_fast.layers.edges import Edges, chebyshev_edges
 from kan_fast.ops.full_basis import chebyshev_linear
 
 #: fingerprints of forwards of public copies, whose results tests/test_dense_adapters.py compares
@@ -37,11 +38,6 @@ def _expected(module: Any, x: Tensor) -> Tensor:
     return torch.einsum("rin,ion->ro", basis, module.cheby_coeffs)
 
 
-def is_candidate(module: nn.Module) -> bool:
-    """Whether the module has the attributes of such a layer."""
-    return all(has(module, n) for n in (*_SETTINGS, "cheby_coeffs"))
-
-
 class ChebyKan(Adapter):
     """ChebyKAN's ChebyKANLayer."""
 
@@ -53,7 +49,7 @@ class ChebyKan(Adapter):
         return "cheby" in cls.__name__.lower() and not issubclass(cls, ChebyshevKANLinear)
 
     def is_candidate(self, module: nn.Module) -> bool:
-        return is_candidate(module)
+        return all(has(module, n) for n in (*_SETTINGS, "cheby_coeffs"))
 
     def why_not(self, module: Any) -> str | None:
         ready = self.prepare(module)
@@ -80,3 +76,15 @@ class ChebyKan(Adapter):
         """`[rows, outdim]` whatever the leading dimensions."""
         t = torch.tanh(x.reshape(-1, module.inputdim))
         return chebyshev_linear(t, ready[0].transpose(0, 1))
+
+    def edges(self, module: Any) -> Edges:
+        return chebyshev_edges(module.cheby_coeffs.transpose(0, 1))
+
+    @torch.no_grad()
+    def converted(self, module: Any) -> ChebyshevKANLinear:
+        coeffs = module.cheby_coeffs
+        found = ChebyshevKANLinear(
+            module.inputdim, module.outdim, module.degree, device=coeffs.device, dtype=coeffs.dtype
+        )
+        found.weight.copy_(coeffs.transpose(0, 1))
+        return found

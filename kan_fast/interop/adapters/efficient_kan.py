@@ -24,8 +24,9 @@ from kan_fast.interop.adapters.base import (
 )
 from kan_fast.interop.adapters.self_check import differs
 from kan_fast.interop.adapters.source import fingerprint, side_effects
-from kan_fast.layers import spline as layers
 from kan_fast.layers.activations import known_activation, works_in_place
+from kan_fast.layers.edges import Edges, Splines
+from kan_fast.layers.spline import KANLinear
 from kan_fast.ops.plan import has_kernel
 from kan_fast.ops.spline import kan_linear
 from kan_fast.spec import MAX_SPLINE_ORDER, WindowedBasis
@@ -105,11 +106,6 @@ def _expected(module: Any, x: Tensor) -> Tensor:
     return splines + nn.functional.linear(module.base_activation(x), module.base_weight)
 
 
-def is_candidate(module: nn.Module) -> bool:
-    """Whether the module has the attributes of such a layer."""
-    return not isinstance(module, layers.KANLinear) and all(has(module, n) for n in _ATTRIBUTES)
-
-
 class EfficientKan(Adapter):
     """efficient-kan's KANLinear."""
 
@@ -122,10 +118,10 @@ class EfficientKan(Adapter):
     )  # fmt: skip
 
     def is_candidate(self, module: nn.Module) -> bool:
-        return is_candidate(module)
+        return not isinstance(module, KANLinear) and all(has(module, n) for n in _ATTRIBUTES)
 
     def is_candidate_class(self, cls: type[nn.Module]) -> bool:
-        return callable(getattr(cls, "b_splines", None)) and not issubclass(cls, layers.KANLinear)
+        return callable(getattr(cls, "b_splines", None)) and not issubclass(cls, KANLinear)
 
     def why_not(self, module: nn.Module) -> str | None:
         reason = _shape_mismatch(module)
@@ -182,4 +178,13 @@ class EfficientKan(Adapter):
         return kan_linear(
             x, module.grid, weight, _scaler(module), module.base_weight,
             spline_order=order, base_activation=activation,
+        )  # fmt: skip
+
+    def edges(self, module: Any) -> Edges:
+        return self.splines(module).edges()
+
+    def splines(self, module: Any) -> Splines:
+        return Splines(
+            module.grid, module.spline_weight, _scaler(module), module.base_weight,
+            module.spline_order, known_activation(module.base_activation),
         )  # fmt: skip

@@ -24,6 +24,7 @@ from kan_fast.interop.adapters.base import (
 from kan_fast.interop.adapters.self_check import differs
 from kan_fast.interop.adapters.source import side_effects
 from kan_fast.layers.activations import works_in_place
+from kan_fast.layers.edges import Edges, gaussian_edges
 from kan_fast.layers.gaussian import GaussianKANLinear, gaussian_layer
 from kan_fast.layers.hooks import has_hooks, is_plain
 
@@ -63,15 +64,6 @@ def _expected(module: Any, x: Tensor) -> Tensor:
     return y if base is None else y + base(module.base_activation(x))
 
 
-def is_candidate(module: nn.Module) -> bool:
-    """Whether the module has the attributes of such a layer."""
-    return (
-        not isinstance(module, GaussianKANLinear)
-        and hasattr(getattr(module, "rbf", None), "denominator")
-        and hasattr(module, "spline_linear")
-    )
-
-
 class FastKan(Adapter):
     """fast-kan's FastKANLayer."""
 
@@ -84,7 +76,11 @@ class FastKan(Adapter):
         return cls.__name__ == "FastKANLayer" or hasattr(cls, "plot_curve")
 
     def is_candidate(self, module: nn.Module) -> bool:
-        return is_candidate(module)
+        return (
+            not isinstance(module, GaussianKANLinear)
+            and hasattr(getattr(module, "rbf", None), "denominator")
+            and hasattr(module, "spline_linear")
+        )
 
     def inside(self, module: Any) -> Iterator[Uses]:
         yield ("rbf",), module.rbf, (), _OF_CENTERS
@@ -130,3 +126,21 @@ class FastKan(Adapter):
     def run(self, module: Any, x: Tensor, ready: tuple, own: Callable[[], Tensor]) -> Tensor:
         x, centers = forward_keeps(x, ready[2])
         return gaussian_layer(module, x, centers)
+
+    def edges(self, module: Any) -> Edges:
+        return gaussian_edges(module)
+
+    @torch.no_grad()
+    def converted(self, module: Any) -> GaussianKANLinear:
+        grid, weight = module.rbf.grid, module.spline_linear.weight
+        norm, base = getattr(module, "layernorm", None), getattr(module, "base_linear", None)
+        found = GaussianKANLinear(
+            weight.shape[1] // grid.numel(), weight.shape[0], grid.numel(),
+            (float(grid[0]), float(grid[-1])), norm is not None, base is not None,
+            getattr(module, "base_activation", None), device=weight.device, dtype=weight.dtype,
+        )  # fmt: skip
+        found.load_state_dict(module.state_dict())
+        found.rbf.denominator = module.rbf.denominator
+        if norm is not None:
+            found.layernorm.eps = norm.eps
+        return found

@@ -14,7 +14,9 @@ from kan_fast.interop.adapters.base import ANY, Adapter, Uses, are_plain, tensor
 from kan_fast.interop.adapters.guard import FLAG
 from kan_fast.interop.adapters.pykan import layer as pykan_layer
 from kan_fast.interop.adapters.pykan import model as pykan
+from kan_fast.interop.adapters.pykan import splines as pykan_splines
 from kan_fast.interop.adapters.source import fingerprint, global_of
+from kan_fast.layers.edges import Edges, Splines
 from kan_fast.layers.hooks import has_global_hooks, has_hooks
 from kan_fast.spec import MAX_SPLINE_ORDER
 
@@ -98,6 +100,9 @@ class Pykan(Adapter):
             raise ValueError("an input without rows")
         return pykan.run(module, x, own, lambda reason: module.__dict__[FLAG].runs.partly(reason))
 
+    def splines(self, module: Any) -> list[Splines]:
+        return pykan_splines.of_model(module)
+
 
 class PykanLayer(Adapter):
     """pykan's KANLayer by itself."""
@@ -135,6 +140,12 @@ class PykanLayer(Adapter):
         if not pykan_layer.is_finite(x, module):
             raise ValueError("a number that is not finite")
         return pykan_layer.run(module, x)
+
+    def edges(self, module: Any) -> Edges:
+        return pykan_splines.as_they_are(module).edges()
+
+    def splines(self, module: Any) -> Splines:
+        return pykan_splines.of_layer(module)
 
 
 def _misfit(layer: Any, tensors: list) -> str | None:
