@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast.inspect.edges import Edges, edges_of
-from kan_fast.interop.adapters.pykan import model as pykan
+from kan_fast.interop.adapters import describer_of
 
 #: points of a curve
 _POINTS = 80
@@ -101,8 +101,10 @@ def _places(count: int, across: float) -> list[float]:
 
 def _layers(model: nn.Module, x: Tensor) -> list[tuple[Edges, Tensor]]:
     """The KAN layers in the order of their calls, and the input of each, `[rows, in_features]`."""
-    if pykan.is_candidate(model):
-        return _pykan_layers(model, x)
+    adapter = describer_of(model)
+    of_model = None if adapter is None else adapter.layers(model, x)
+    if of_model is not None:
+        return of_model
     known = {m: edges for m in model.modules() if (edges := edges_of(m)) is not None}
     found: list[tuple[Edges, Tensor]] = []
 
@@ -127,16 +129,6 @@ def _layers(model: nn.Module, x: Tensor) -> list[tuple[Edges, Tensor]]:
                 "plot parts of the model"
             )
     return found
-
-
-def _pykan_layers(model: Any, x: Tensor) -> list[tuple[Edges, Tensor]]:
-    if any(products for _, products in model.width):
-        raise ValueError("plot: pykan models with products are drawn by their own model.plot()")
-    if any(bool(layer.mask.any()) for layer in model.symbolic_fun):
-        raise ValueError("plot: pykan models with symbols are drawn by their own model.plot()")
-    with torch.no_grad():
-        model(x)
-    return [(edges_of(f), acts) for f, acts in zip(model.act_fun, model.acts, strict=False)]
 
 
 def _draw_layer(

@@ -172,16 +172,19 @@ def explain(model: nn.Module, x: Tensor) -> str:
     def note(name: str, module: Any, adapter: Adapter, given: Tensor) -> None:
         by_itself = adapter in OURS
         size = adapter.describe(module)
-        weight, order, *_ = adapter.prepare(module)
+        ready = adapter.prepare(module)
         size += f", grid_size={module.grid_size}" if hasattr(module, "grid_size") else ""
         dtype = str(given.dtype).removeprefix("torch.")
-        size += f", spline_order={order}, {dtype} on {given.device}"
+        # a reason instead of a weight and its degree: what keeps it from a kernel for now
+        size += "" if isinstance(ready, str) else f", spline_order={ready[1]}"
+        size += f", {dtype} on {given.device}"
         if not by_itself:
             _, reason = _why_not(module, adapter)
             if FLAG not in module.__dict__ or reason is not None:
                 reason = f": {reason}" if reason else ""
                 lines.append(f"{name}: its own forward ({size}): not accelerated{reason}")
                 return
+        weight, order, *_ = ready
         plan = plan_for(given, weight, order)
         own = plan.backend == "reference" and not by_itself
         lines.append(f"{name}: {'its own forward' if own else plan.backend} ({size})")

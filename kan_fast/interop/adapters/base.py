@@ -121,6 +121,15 @@ class Adapter:
         has none by itself, as a model of several layers."""
         return None
 
+    def layers(self, model: Any, x: Tensor) -> list[tuple[Edges, Tensor]] | None:
+        """Of a model of several layers: the edges of each and its input, for an input of the model;
+        None where they are found by their calls.
+
+        Raises:
+            ValueError: it is more than edges.
+        """
+        return None
+
     def splines(self, module: Any) -> Splines | list[Splines]:
         """The layer in the words of kan_fast, or the layers of a model in their order.
 

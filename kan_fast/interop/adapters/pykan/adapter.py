@@ -100,6 +100,9 @@ class Pykan(Adapter):
             raise ValueError("an input without rows")
         return pykan.run(module, x, own, lambda reason: module.__dict__[FLAG].runs.partly(reason))
 
+    def layers(self, model: Any, x: Tensor) -> list[tuple[Edges, Tensor]]:
+        return pykan_splines.edges_and_inputs(model, x)
+
     def splines(self, module: Any) -> list[Splines]:
         return pykan_splines.of_model(module)
 

@@ -8,12 +8,15 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from kan_fast.errors import ConversionError
 from kan_fast.interop.adapters.pykan import grid as pykan_grid
 from kan_fast.interop.adapters.pykan import layer as pykan_layer
 from kan_fast.interop.adapters.pykan import model as pykan
 from kan_fast.layers.activations import known_activation
-from kan_fast.layers.edges import Splines
+from kan_fast.layers.edges import Edges, Splines
 
 
 def as_they_are(layer: Any) -> Splines:
@@ -77,3 +80,19 @@ def of_model(model: Any) -> list[Splines]:
             )
         )
     return found
+
+
+def edges_and_inputs(model: Any, x: Tensor) -> list[tuple[Edges, Tensor]]:
+    """The edges of every layer of a model and the layer's input, where the model's is x.
+
+    Raises:
+        ValueError: products or symbols.
+    """
+    if any(products for _, products in model.width):
+        raise ValueError("plot: pykan models with products are drawn by their own model.plot()")
+    if any(bool(layer.mask.any()) for layer in model.symbolic_fun):
+        raise ValueError("plot: pykan models with symbols are drawn by their own model.plot()")
+    with torch.no_grad():
+        model(x)
+    pairs = zip(model.act_fun, model.acts, strict=False)
+    return [(as_they_are(layer).edges(), inputs) for layer, inputs in pairs]
