@@ -4,6 +4,8 @@ its place in `ADAPTERS`."""
 from __future__ import annotations
 
 import copy
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -122,6 +124,19 @@ def known(monkeypatch: pytest.MonkeyPatch) -> None:
 def inputs(rows: int = 20, dtype: torch.dtype = torch.float32) -> Tensor:
     # beyond both ends of the knots, too
     return 2 * torch.randn(rows, 3, dtype=dtype)
+
+
+def test_nobody_else_has_to_be_told_of_a_library() -> None:
+    package = Path(kan_fast.__file__).parent
+    inside = package / "interop" / "adapters"
+    libraries = {p.stem for p in inside.iterdir()} - {"__init__", "base", "guard", "__pycache__"}
+    libraries -= {"self_check", "source"}
+    assert {"pykan", "efficient_kan", "fast_kan", "chebykan", "ours"} <= libraries
+    names = "|".join(libraries)
+    for path in package.rglob("*.py"):
+        if inside not in path.parents:
+            found = re.findall(rf"adapters(?:\.| import )(?:{names})\b", path.read_text())
+            assert not found, f"{path} imports {found}"
 
 
 def test_without_its_line_it_is_a_stranger() -> None:
