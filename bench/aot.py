@@ -166,11 +166,11 @@ def other_jobs() -> list[dict[str, Any]]:
         )  # fmt: skip
         sizes = ("x_row", "phi_row", "num_pairs", "in_features")
         add(
-            "dense.dense_values", "float32", "x v centers phi", (*sizes, "v_row"),
+            "full_basis.full_values", "float32", "x v centers phi", (*sizes, "v_row"),
             **dense, v_column=1, DERIVATIVE=0, HAS_V=True,
         )  # fmt: skip
         add(
-            "dense.dense_fold", "float32", "x phi centers z", (*sizes, "z_row"),
+            "full_basis.full_fold", "float32", "x phi centers z", (*sizes, "z_row"),
             **dense, DERIVATIVE=2,
         )  # fmt: skip
     add(

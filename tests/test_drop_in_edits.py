@@ -32,8 +32,8 @@ ROUNDING = {
     torch.float64: 1e-8, torch.float32: 2e-4, torch.float16: 5e-2, torch.bfloat16: 2e-1,
 }  # fmt: skip
 ROWS = 7
-#: parts of edits that write numbers which autograd does not see
-UNSEEN = (".data", "numpy", "update_grid")
+#: parts of edits that write numbers which autograd does not see; pykan's methods write masks so
+UNSEEN = (".data", "numpy", "update_grid", "fix_symbolic", "remove_edge")
 
 
 INPUTS: dict[str, Callable[[Tensor], Tensor]] = {

@@ -88,7 +88,7 @@ def test_a_wheel_installs_without_a_compiler_and_the_front_page_runs(
     assert done.returncode == 0, done.stderr
     code = blocks(ROOT / "README.md") + (
         "\nfrom kan_fast import machine\nprint(kan_fast.__file__, machine.facts().extension)"
-        "\nfrom kan_fast.backends.triton_arguments import jit  # device code is a package, too"
+        "\nfrom kan_fast.backends.triton.arguments import jit  # device code is a package, too"
     )
     done = run(fresh, "-c", HAVE + code)
     assert done.returncode == 0, done.stderr

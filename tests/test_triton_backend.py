@@ -340,7 +340,7 @@ def test_same_numbers_as_the_native_kernels() -> None:
         pytest.skip("the native extension is not there to compare with")
     case = make_case(65, 4, 6)
     u = torch.randn(65, 6)
-    theirs = layer_and_gradients(case, u, BACKENDS["native"].kan_linear)
+    theirs = layer_and_gradients(case, u, on(native))
     ours = layer_and_gradients(case.to(DEVICE), u.to(DEVICE), on(triton))
     for name, result in ours.items():
         torch.testing.assert_close(result.cpu(), theirs[name], rtol=1e-4, atol=1e-4)
