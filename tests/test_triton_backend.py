@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from cases import make_case
-from judge import layer_and_gradients, on, triton
+from judge import layer_and_gradients, native, on, triton
 
 import kan_fast
 from kan_fast import envs, machine, reference
