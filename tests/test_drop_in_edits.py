@@ -139,7 +139,9 @@ class Twin:
                         found[f"{name}[{n}]"] = (each + 0).detach()
             used = [t for t in (every if call.all else every[:1]) if t.requires_grad]
             if edit is not None:
-                found["edit"] = self.edit(edit)
+                # tensors made in inference mode cannot be saved, and plain code saves others
+                with torch.inference_mode(False):
+                    found["edit"] = self.edit(edit)
             if not used or not torch.is_grad_enabled():
                 return found
             try:
