@@ -32,7 +32,7 @@ class Machine:
         triton_error: why they cannot, and what to do.
         interpreter: whether Triton runs in its interpreter, on CPU tensors (TRITON_INTERPRET=1).
         cuda: whether `kan_fast._C` has CUDA kernels.
-        cuda_emulated: whether CPU tensors may run them (KAN_FAST_CUDA_EMULATE=1).
+        cuda_emulated: whether CPU tensors may run them, on the host (KAN_FAST_CUDA_EMULATE).
     """
 
     extension: str | None
@@ -57,9 +57,23 @@ class Gpu:
 @functools.cache
 def _load() -> tuple[ModuleType | None, str]:
     try:
-        return importlib.import_module("kan_fast._C"), ""
+        module = importlib.import_module("kan_fast._C")
     except ImportError as error:
         return None, str(error)
+    if envs.CUDA_EMULATE is not None:
+        lend_cuda_kernels(module, envs.CUDA_EMULATE)
+    return module, ""
+
+
+def lend_cuda_kernels(module: ModuleType, library: str) -> None:
+    """Adds the CUDA kernels for the host, which tests build (tests/emulation.py), to `kan_fast._C`.
+    Where that has some for a device, they are replaced."""
+    spec = importlib.util.spec_from_file_location("kan_emulation", library)
+    emulation = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(emulation)
+    for name in dir(emulation):
+        if name.startswith("cuda_"):
+            setattr(module, name, getattr(emulation, name))
 
 
 def extension() -> ModuleType:
@@ -102,7 +116,7 @@ def facts() -> Machine:
         *_triton(),
         interpreter=envs.TRITON_INTERPRET,
         cuda=module is not None and module.has_cuda(),
-        cuda_emulated=envs.CUDA_EMULATE,
+        cuda_emulated=envs.CUDA_EMULATE is not None,
     )
 
 
