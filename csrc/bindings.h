@@ -20,5 +20,5 @@ inline void check(kan_fast::Status status) {
 
 // The kernels of dense families.
 void bind_dense(pybind11::module_& m);
-// The CUDA kernels.
+// The CUDA kernels, in a build that has some.
 void bind_cuda(pybind11::module_& m);

@@ -170,7 +170,6 @@ int network_in_weight(const Layers& layers, const Strided& u, int64_t z,
 }  // namespace
 
 void bind_cuda(py::module_& m) {
-  m.def("has_cuda", &kan_fast::has_cuda, "whether this build has CUDA kernels");
   m.def("cuda_out",
         [](KAN_LAYER_PARAMETERS, int derivative, int64_t y, bool emulated, int64_t stream) {
           const Layer layer = KAN_LAYER_VALUES;

@@ -96,6 +96,14 @@ void gram(const Gram& g) {
   check(status);
 }
 
+constexpr bool has_cuda() {
+#if defined(KAN_HAVE_CUDA)
+  return true;
+#else
+  return false;
+#endif
+}
+
 py::dict build_info() {
   py::dict info;
   info["version"] = KAN_FAST_VERSION;
@@ -144,7 +152,10 @@ PYBIND11_MODULE(_C, m) {
     is_double ? gram<double>(g) : gram<float>(g);
   });
   bind_dense(m);
+#if defined(KAN_HAVE_CUDA)
   bind_cuda(m);
+#endif
+  m.def("has_cuda", &has_cuda, "whether this build has CUDA kernels");
   m.def("build_info", &build_info);
   m.def("active_isa", &kan_fast::active_isa);
   m.def("set_isa", [](const std::string& name) { return kan_fast::set_isa(name.c_str()); });

@@ -11,8 +11,8 @@ BACKEND = os.environ.get("KAN_FAST_BACKEND", "auto")
 DISABLE = os.environ.get("KAN_FAST_DISABLE", "0") not in ("", "0")
 #: whether Triton kernels run in its interpreter, on CPU tensors; a variable of Triton's own
 TRITON_INTERPRET = os.environ.get("TRITON_INTERPRET", "0") == "1"
-#: "1" lets CPU tensors run the CUDA kernels thread by thread, for tests
-CUDA_EMULATE = os.environ.get("KAN_FAST_CUDA_EMULATE", "0") == "1"
+#: library with the CUDA kernels for the host, which tests build: lets CPU tensors run them
+CUDA_EMULATE = os.environ.get("KAN_FAST_CUDA_EMULATE") or None
 
 #: the commit of sources that come without a repository
 COMMIT = os.environ.get("KAN_FAST_COMMIT") or None

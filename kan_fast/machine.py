@@ -21,9 +21,23 @@ from kan_fast.spec import LEAST_CAPABILITY, Gpu, Machine
 @functools.cache
 def _load() -> tuple[ModuleType | None, str]:
     try:
-        return importlib.import_module("kan_fast._C"), ""
+        module = importlib.import_module("kan_fast._C")
     except ImportError as error:
         return None, str(error)
+    if envs.CUDA_EMULATE is not None:
+        lend_cuda_kernels(module, envs.CUDA_EMULATE)
+    return module, ""
+
+
+def lend_cuda_kernels(module: ModuleType, library: str) -> None:
+    """Adds the CUDA kernels for the host, which tests build (tests/emulation.py), to `kan_fast._C`.
+    Where that has some for a device, they are replaced."""
+    spec = importlib.util.spec_from_file_location("kan_emulation", library)
+    emulation = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(emulation)
+    for name in dir(emulation):
+        if name.startswith("cuda_"):
+            setattr(module, name, getattr(emulation, name))
 
 
 def extension() -> ModuleType:
@@ -66,7 +80,7 @@ def facts() -> Machine:
         *_triton(),
         interpreter=envs.TRITON_INTERPRET,
         cuda=module is not None and module.has_cuda(),
-        cuda_emulated=envs.CUDA_EMULATE,
+        cuda_emulated=envs.CUDA_EMULATE is not None,
     )
 
 

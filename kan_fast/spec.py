@@ -99,7 +99,7 @@ class Machine:
         triton_error: why they cannot, and what to do.
         interpreter: whether Triton runs in its interpreter, on CPU tensors (TRITON_INTERPRET=1).
         cuda: whether `kan_fast._C` has CUDA kernels.
-        cuda_emulated: whether CPU tensors may run them (KAN_FAST_CUDA_EMULATE=1).
+        cuda_emulated: whether CPU tensors may run them, on the host (KAN_FAST_CUDA_EMULATE).
     """
 
     extension: str | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 # tests run in several processes, whose threads must not spin while they wait; read by OpenMP's
 # runtime when torch loads it
@@ -17,6 +18,7 @@ if not torch.cuda.is_available():
 
 import pytest
 from cases import instruction_sets
+from emulation import lend
 
 from kan_fast import machine
 
@@ -74,6 +76,14 @@ def isa(request: pytest.FixtureRequest) -> str:
     extension.set_isa(request.param)
     yield request.param
     extension.set_isa(machine.facts().extension)
+
+
+@pytest.fixture(scope="session")
+def emulation() -> Path | None:
+    """The CUDA kernels for the host, where there is no GPU for them."""
+    if torch.cuda.is_available() or machine.facts().extension is None:
+        return None
+    return lend()
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
     if request.param == "cuda" and facts.extension is None:
         pytest.skip(f"kan_fast._C is not loaded: {facts.extension_error}")
     if not HAS_GPU:
+        if request.param == "cuda":
+            request.getfixturevalue("emulation")
         emulating = replace(facts, cuda_emulated=True)
         monkeypatch.setattr(machine, "facts", lambda: emulating)
     functional._plan.cache_clear()

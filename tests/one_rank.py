@@ -13,9 +13,6 @@ import os
 import sys
 from pathlib import Path
 
-if "KAN_FAST_BACKEND" in os.environ:
-    os.environ.setdefault("KAN_FAST_CUDA_EMULATE", "1")
-
 import torch
 from torch import distributed, nn
 from torch.distributed.fsdp import fully_shard

@@ -40,6 +40,8 @@ sys.path.append(str(Path(__file__).parent.parent / "bench"))
 import aot_cuda  # noqa: E402
 from machine_code import tool  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("emulation")
+
 #: where there is no GPU, thread by thread
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

@@ -36,6 +36,8 @@ def backend(request: pytest.FixtureRequest) -> ModuleType:
         pytest.skip(f"Triton: {facts.triton_error}")
     if request.param is cuda and DEVICE == "cuda" and not facts.cuda:
         pytest.skip("kan_fast was built without CUDA kernels")
+    if request.param is cuda:
+        request.getfixturevalue("emulation")
     return request.param
 
 

@@ -257,10 +257,13 @@ def test_copies(asked: str) -> None:
         assert_equal(step(other, x), expected)
 
 
-def test_one_process_of_a_group(asked: str, tmp_path: Path) -> None:
+def test_one_process_of_a_group(asked: str, emulation: Path | None, tmp_path: Path) -> None:
     """Catches gradients that DDP's and FSDP2's hooks do not see, and parameters that are parts."""
+    environment = {**os.environ, "KAN_FAST_BACKEND": asked}
+    if emulation is not None:
+        environment["KAN_FAST_CUDA_EMULATE"] = str(emulation)
     done = subprocess.run(
         [sys.executable, str(Path(__file__).parent / "one_rank.py"), str(tmp_path)],
-        capture_output=True, text=True, timeout=100, env={**os.environ, "KAN_FAST_BACKEND": asked},
+        capture_output=True, text=True, timeout=100, env=environment,
     )  # fmt: skip
     assert done.returncode == 0 and done.stdout.split()[-1] == "same", done.stderr

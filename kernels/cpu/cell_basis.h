@@ -3,9 +3,34 @@
 
 #include <type_traits>
 
+#include "kan_fast/basis/bspline.h"
 #include "kan_fast/platform.h"
 
 KAN_NAMESPACE_BEGIN
+
+// The active functions of a cell are order + 1. For orders 1 to 3, which nearly all layers have,
+// the compiler knows how many; the other orders share kernels with room for the most there are.
+constexpr int kAnyWindow = kMaxOrder + 1;
+
+// body(window) with 2, 3, 4 or kAnyWindow as a constant.
+template <class Body>
+KAN_INLINE auto for_window(int order, const Body& body) {
+  switch (order) {
+    case 1:
+      return body(std::integral_constant<int, 2>());
+    case 2:
+      return body(std::integral_constant<int, 3>());
+    case 3:
+      return body(std::integral_constant<int, 4>());
+    default:
+      return body(std::integral_constant<int, kAnyWindow>());
+  }
+}
+
+template <int kWindow>
+KAN_INLINE int window_of(int order) {
+  return kWindow == kAnyWindow ? order + 1 : kWindow;
+}
 
 // u^p w^(degree-p), 0 <= p <= degree, of scalars or vectors. Degree is an integral_constant, for
 // which the loops are unrolled, or int.
@@ -52,17 +77,42 @@ KAN_INLINE void window_values(Degree degree, V u, V w, const Coef& coef, V* valu
   }
 }
 
-// Calls body(degree), with an integral_constant for values and first derivatives, which trainings
-// consist of, and with int for the others: a loop for each would double the size of the kernels.
+// The same for any number of functions, by powers: fewer products than a table of all of them takes
+// where loops are not unrolled.
+template <class V, class Coef>
+KAN_INLINE void any_window_values(int window, int degree, V u, V w, const Coef& coef, V* value) {
+  V product[kAnyWindow];
+  product[0] = V{} + 1;
+  for (int p = 1; p <= degree; ++p) product[p] = product[p - 1] * u;
+  V power = w;
+  for (int p = degree - 1; p >= 0; --p) {
+    product[p] *= power;
+    power *= w;
+  }
+  for (int m = 0; m < window; ++m) {
+    V sum = product[0] * coef(m, 0);
+    for (int p = 1; p <= degree; ++p) sum += product[p] * coef(m, p);
+    value[m] = sum;
+  }
+}
+
+// Calls body(degree) with the degree as a constant, for windows that the compiler knows.
 template <int kWindow, class Body>
 KAN_INLINE void with_degree(int degree, const Body& body) {
-  constexpr int kOfSlope = kWindow == 1 ? 0 : kWindow - 2;
+  static_assert(kWindow >= 2 && kWindow <= 4);
   if (degree == kWindow - 1)
     body(std::integral_constant<int, kWindow - 1>());
-  else if (degree == kOfSlope)
-    body(std::integral_constant<int, kOfSlope>());
+  else if (degree == kWindow - 2)
+    body(std::integral_constant<int, kWindow - 2>());
+  else if (kWindow == 4 && degree == 1)
+    body(std::integral_constant<int, 1>());
   else
-    body(degree);
+    body(std::integral_constant<int, 0>());
 }
+
+// Whether a degree is that of values or first derivatives, which trainings consist of: only for
+// those a cell that has all its functions gets a loop of its own.
+template <int kWindow, class Degree>
+constexpr bool is_usual = Degree::value >= kWindow - 2;
 
 KAN_NAMESPACE_END

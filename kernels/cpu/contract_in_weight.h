@@ -8,7 +8,10 @@
 // nothing is shared between threads and sums are always taken in the same order.
 #pragma once
 
+#include <cmath>
+
 #include "block.h"
+#include "cell_basis.h"
 
 KAN_NAMESPACE_BEGIN
 
@@ -17,75 +20,125 @@ struct ContractInWeight {
   using X = Vec<T, kBytes>;
   using V = typename X::V;
   static constexpr int kLanes = X::kLanes;
+  // functions, the base included, whose sums are in registers at once: all, where the compiler
+  // knows how many there are
+  static constexpr int kFunctions = kWindow == kAnyWindow ? 3 : kWindow + 1;
   // vectors of outputs whose sums of S are in registers at once
-  static constexpr int kTile = clamp_int((kRegisters - 2) / (kWindow + 2), 1, 4);
+  static constexpr int kTile = clamp_int((kRegisters - 2) / (kFunctions + 1), 1, 4);
   // rows whose dot products are in registers at once
-  static constexpr int kRowGroup = clamp_int((kRegisters - 1) / (kWindow + 2), 1, 4);
+  static constexpr int kRowGroup = clamp_int((kRegisters - 1) / (kFunctions + 1), 1, 4);
 
-  // S += ... for one input and kNumVectors vectors of outputs.
-  template <int kNumVectors>
-  static void weight_tile(const Stage<T>& stage, T* s /* [num_basis + 1, ld] */, int ld,
+  // body(first, count) for groups of functions that are summed at once, the count a constant.
+  template <class Body>
+  static KAN_INLINE void each_group(int window, const Body& body) {
+    if constexpr (kWindow != kAnyWindow) {
+      body(std::integral_constant<int, 0>(), std::integral_constant<int, kFunctions>());
+    } else {
+      int first = 0;
+      for (; first + kFunctions <= window + 1; first += kFunctions)
+        body(first, std::integral_constant<int, kFunctions>());
+      if (window + 1 - first == 1) body(first, std::integral_constant<int, 1>());
+      if (window + 1 - first == 2) body(first, std::integral_constant<int, 2>());
+    }
+  }
+
+  // S += ... for one input, kCount functions and kNumVectors vectors of outputs.
+  template <int kNumVectors, int kCount>
+  static void weight_tile(const Stage<T>& stage, int first, T* s /* [num_basis + 1, ld] */, int ld,
                           int num_basis, const T* u, int64_t u_stride) {
+    const int window = window_of<kWindow>(stage.window - 1);
+    const int step = step_of(window);
     const int* permutation = stage.permutation;
-    const T* values = stage.values;
+    const T* values = stage.values + first;
     for (int b = 0; b < stage.num_buckets; ++b) {
       const Bucket bucket = stage.buckets[b];
       // the base's sum as well ends with the bucket: rows in the order of x are the worst order to
       // add an activation in, whose sign follows x
-      V sum[kWindow + 1][kNumVectors] = {};
+      V sum[kCount][kNumVectors] = {};
       for (int p = bucket.begin; p < bucket.end; ++p) {
         const int64_t r = permutation[p];
         const T* row = u + r * u_stride;
-        const T* value = values + r * kStep<kWindow>;
+        const T* value = values + r * step;
         V g[kNumVectors];
+#pragma GCC unroll 4
         for (int n = 0; n < kNumVectors; ++n) g[n] = X::load(row + n * kLanes);
-        for (int m = 0; m <= kWindow; ++m)
+#pragma GCC unroll 9
+        for (int m = 0; m < kCount; ++m)
+#pragma GCC unroll 4
           for (int n = 0; n < kNumVectors; ++n) sum[m][n] += value[m] * g[n];
       }
-      for (int m = 0; m <= kWindow; ++m)
+#pragma GCC unroll 9
+      for (int m = 0; m < kCount; ++m)
+#pragma GCC unroll 4
         for (int n = 0; n < kNumVectors; ++n) {
-          T* at = s + (m < kWindow ? bucket.start + m : num_basis) * ld + n * kLanes;
+          const int function = first + m < window ? bucket.start + first + m : num_basis;
+          T* at = s + function * ld + n * kLanes;
           X::store(at, X::load(at) + sum[m][n]);
         }
     }
+  }
+
+  template <int kNumVectors>
+  static void weight_vectors(const Stage<T>& stage, T* s, int ld, int num_basis, const T* u,
+                             int64_t u_stride) {
+    each_group(stage.window, [&](auto first, auto count) {
+      weight_tile<kNumVectors, count()>(stage, first, s, ld, num_basis, u, u_stride);
+    });
   }
 
   static void weight_tiles(const Stage<T>& stage, T* s, int ld, int num_basis, const T* u,
                            int64_t u_stride) {
     int from = 0;
     for (; from + kTile * kLanes <= ld; from += kTile * kLanes)
-      weight_tile<kTile>(stage, s + from, ld, num_basis, u + from, u_stride);
+      weight_vectors<kTile>(stage, s + from, ld, num_basis, u + from, u_stride);
     if constexpr (kTile > 2)
       for (; from + 2 * kLanes <= ld; from += 2 * kLanes)
-        weight_tile<2>(stage, s + from, ld, num_basis, u + from, u_stride);
+        weight_vectors<2>(stage, s + from, ld, num_basis, u + from, u_stride);
     for (; from < ld; from += kLanes)
-      weight_tile<1>(stage, s + from, ld, num_basis, u + from, u_stride);
+      weight_vectors<1>(stage, s + from, ld, num_basis, u + from, u_stride);
   }
 
-  // Lane-wise sums of z for kRows rows of one cell, at the places from p on.
-  template <int kRows>
-  static KAN_INLINE void in_rows(const Stage<T>& stage, int p, const T* w /* of the cell */,
-                                 const T* base_w, int ld, const T* u, int64_t u_stride,
-                                 T* z_lanes /* [capacity, kLanes] */) {
+  // Lane-wise sums of z over kCount functions for kRows rows of one cell, at the places from p on;
+  // the first functions start them.
+  template <int kRows, int kCount>
+  static KAN_INLINE void in_functions(const Stage<T>& stage, int p, int first,
+                                      const T* w /* of the cell */, const T* base_w, int ld,
+                                      const T* u, int64_t u_stride,
+                                      T* z_lanes /* [capacity, kLanes] */) {
+    const int window = window_of<kWindow>(stage.window - 1);
     const T* row[kRows];
+#pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) row[r] = u + stage.permutation[p + r] * u_stride;
-    V dot[kWindow + 1][kRows] = {};
+    V dot[kCount][kRows] = {};
     for (int o = 0; o < ld; o += kLanes) {
       V g[kRows];
+#pragma GCC unroll 4
       for (int r = 0; r < kRows; ++r) g[r] = X::load(row[r] + o);
-      for (int m = 0; m < kWindow; ++m) {
-        const V weight = X::load(w + m * int64_t(ld) + o);
+#pragma GCC unroll 9
+      for (int m = 0; m < kCount; ++m) {
+        const V weight = X::load((first + m < window ? w + (first + m) * int64_t(ld) : base_w) + o);
+#pragma GCC unroll 4
         for (int r = 0; r < kRows; ++r) dot[m][r] += weight * g[r];
       }
-      const V weight = X::load(base_w + o);
-      for (int r = 0; r < kRows; ++r) dot[kWindow][r] += weight * g[r];
     }
+#pragma GCC unroll 4
     for (int r = 0; r < kRows; ++r) {
-      const T* value = stage.values_in + int64_t(stage.permutation[p + r]) * kStep<kWindow>;
+      const T* value =
+          stage.values_in + int64_t(stage.permutation[p + r]) * step_of(window) + first;
+      T* const sum = z_lanes + int64_t(p + r) * kLanes;
       V z = value[0] * dot[0][r];
-      for (int m = 1; m <= kWindow; ++m) z += value[m] * dot[m][r];
-      X::store(z_lanes + int64_t(p + r) * kLanes, z);
+#pragma GCC unroll 9
+      for (int m = 1; m < kCount; ++m) z += value[m] * dot[m][r];
+      X::store(sum, first == 0 ? z : X::load(sum) + z);
     }
+  }
+
+  template <int kRows>
+  static KAN_INLINE void in_rows(const Stage<T>& stage, int p, const T* w, const T* base_w, int ld,
+                                 const T* u, int64_t u_stride, T* z_lanes) {
+    each_group(stage.window, [&](auto first, auto count) KAN_INLINE_LAMBDA {
+      in_functions<kRows, count()>(stage, p, first, w, base_w, ld, u, u_stride, z_lanes);
+    });
   }
 
   static void in_all_rows(const Stage<T>& stage, const T* w /* [num_basis + 1, ld] */, int ld,
@@ -149,8 +202,10 @@ struct ContractInWeight {
       scratch = take_stage_scratch(bump, layer.table, size.capacity);
       stage.permutation = bump.template take<int>(size.capacity);
       stage.buckets = bump.template take<Bucket>(layer.table.num_cells + 1);
-      T* values = bump.template take<T>(int64_t(kStep<kWindow>) * size.capacity);
-      T* values_in = bump.template take<T>(int64_t(kStep<kWindow>) * size.capacity);
+      stage.window = layer.table.order + 1;
+      const int64_t numbers = int64_t(step_of(stage.window)) * size.capacity;
+      T* values = bump.template take<T>(numbers);
+      T* values_in = bump.template take<T>(numbers);
       stage.values = need_weight ? values : nullptr;
       stage.values_in = need_in ? values_in : nullptr;
       if (pass == 0) {
@@ -191,7 +246,7 @@ struct ContractInWeight {
           }
           for (int il = 0; il < block.num_inputs; ++il) {
             stage.num_rows = rows;
-            stage_input<T, kWidest, kWindow>(
+            stage_input<T, kWindow>(
                 layer, in + il, x_block + int64_t(il) * size.capacity,
                 layer.v != nullptr ? v_block + int64_t(il) * size.capacity : nullptr,
                 args.derivative_weight, args.derivative_in, scratch, stage);

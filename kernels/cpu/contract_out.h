@@ -10,6 +10,7 @@
 #include <numeric>
 
 #include "block.h"
+#include "cell_basis.h"
 
 KAN_NAMESPACE_BEGIN
 
@@ -18,7 +19,9 @@ struct ContractOut {
   using X = Vec<T, kBytes>;
   using V = typename X::V;
   static constexpr int kLanes = X::kLanes;
-  static constexpr int kTile = clamp_int((kRegisters - 4) / (kWindow + 2), 1, 4);
+  // the weight rows of a bucket are in registers where the compiler knows how many there are
+  static constexpr bool kHeld = kWindow != kAnyWindow;
+  static constexpr int kTile = kHeld ? clamp_int((kRegisters - 4) / (kWindow + 2), 1, 4) : 4;
 
   struct Memory {
     T *packed, *x, *v, *sums;
@@ -31,9 +34,9 @@ struct ContractOut {
     const LayerArgs<T>& layer = task.args->layer;
     const int64_t at = int64_t(il) * capacity;
     stage.num_rows = num_rows;
-    stage_input<T, kWidest, kWindow>(layer, block.in_begin + il, memory.x + at,
-                                     layer.v != nullptr ? memory.v + at : nullptr,
-                                     task.args->derivative, 0, memory.scratch, stage);
+    stage_input<T, kWindow>(layer, block.in_begin + il, memory.x + at,
+                            layer.v != nullptr ? memory.v + at : nullptr, task.args->derivative, 0,
+                            memory.scratch, stage);
   }
 
   // One input, kNumVectors vectors of outputs; the first input of a block starts the sums.
@@ -41,8 +44,11 @@ struct ContractOut {
   static void tile(const Stage<T>& stage, const T* w /* [num_basis + 1, ld] */, int ld,
                    int num_basis, T* sums /* [rows, kNumVectors * kLanes] */) {
     // of which both the values of a row and its sums are a multiple
-    constexpr int kUnit = std::gcd(kStep<kWindow>, kNumVectors * kLanes);
+    constexpr int kUnit = std::gcd(kHeld ? step_of(kWindow) : 4, kNumVectors * kLanes);
+    const int window = window_of<kWindow>(stage.window - 1);
+    const int step = step_of(window);
     V base[kNumVectors];
+#pragma GCC unroll 9
     for (int n = 0; n < kNumVectors; ++n) base[n] = X::load(w + num_basis * ld + n * kLanes);
     // local copies: stores to `sums` might change the stage, as far as the compiler knows
     const int* permutation = stage.permutation;
@@ -50,20 +56,34 @@ struct ContractOut {
     const int num_buckets = stage.num_buckets;
     for (int b = 0; b < num_buckets; ++b) {
       const Bucket bucket = stage.buckets[b];
-      V weight[kWindow][kNumVectors];
-      for (int m = 0; m < kWindow; ++m)
-        for (int n = 0; n < kNumVectors; ++n)
-          weight[m][n] = X::load(w + (bucket.start + m) * ld + n * kLanes);
+      const T* of_cell = w + int64_t(bucket.start) * ld;
+      V held[kHeld ? kWindow : 1][kNumVectors];
+      if constexpr (kHeld)
+#pragma GCC unroll 9
+        for (int m = 0; m < kWindow; ++m)
+#pragma GCC unroll 9
+          for (int n = 0; n < kNumVectors; ++n) held[m][n] = X::load(of_cell + m * ld + n * kLanes);
       for (int p = bucket.begin; p < bucket.end; ++p) {
         int64_t at = int64_t(permutation[p]) * kUnit;
         opaque(at);
         T* row = sums + at * (kNumVectors * kLanes / kUnit);
-        const T* value = values + at * (kStep<kWindow> / kUnit);
+        const T* value = values + at * (step / kUnit);
         V sum[kNumVectors];
+#pragma GCC unroll 9
         for (int n = 0; n < kNumVectors; ++n)
-          sum[n] = value[kWindow] * base[n] + (kFirst ? V{} : X::load(row + n * kLanes));
-        for (int m = 0; m < kWindow; ++m)
-          for (int n = 0; n < kNumVectors; ++n) sum[n] += value[m] * weight[m][n];
+          sum[n] = value[window] * base[n] + (kFirst ? V{} : X::load(row + n * kLanes));
+        if constexpr (kHeld) {
+#pragma GCC unroll 9
+          for (int m = 0; m < kWindow; ++m)
+#pragma GCC unroll 9
+            for (int n = 0; n < kNumVectors; ++n) sum[n] += value[m] * held[m][n];
+        } else {
+          const T* weight = of_cell;
+          for (int m = 0; m < window; ++m, weight += ld)
+#pragma GCC unroll 9
+            for (int n = 0; n < kNumVectors; ++n) sum[n] += value[m] * X::load(weight + n * kLanes);
+        }
+#pragma GCC unroll 9
         for (int n = 0; n < kNumVectors; ++n) X::store(row + n * kLanes, sum[n]);
       }
     }
@@ -127,6 +147,7 @@ struct ContractOut {
   }
 
   static bool allocate(const LayerArgs<T>& layer, const BlockSizes& size, Memory& memory) {
+    const int window = layer.table.order + 1;
     char* base = nullptr;
     for (int pass = 0; pass < 2; ++pass) {
       Bump bump(base);
@@ -140,9 +161,9 @@ struct ContractOut {
       for (int il = 0; il < size.in_block; ++il) {
         int* permutation = bump.template take<int>(size.capacity);
         Bucket* buckets = bump.template take<Bucket>(layer.table.num_cells + 1);
-        T* values = bump.template take<T>(int64_t(kStep<kWindow>) * size.capacity);
+        T* values = bump.template take<T>(int64_t(step_of(window)) * size.capacity);
         if (pass == 1)
-          memory.stages[il] = Stage<T>{0, 0, false, permutation, buckets, values, nullptr};
+          memory.stages[il] = Stage<T>{window, 0, 0, false, permutation, buckets, values, nullptr};
       }
       if (pass == 0) {
         base = static_cast<char*>(thread_scratch(bump.used()));

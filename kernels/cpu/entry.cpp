@@ -1,17 +1,11 @@
+// Splits a contraction over threads.
 #include "entry.h"
 
-#include <omp.h>
-#if defined(__linux__)
-#include <dirent.h>
-#include <pthread.h>
-#endif
-
-#include <atomic>
-#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <vector>
 
+#include "costs.h"
 #include "pages.h"
 #include "parallel.h"
 #include "tasks.h"
@@ -19,128 +13,10 @@
 namespace kan_fast {
 namespace {
 
-enum Isa { kUnset = -1, kBaseline = 0, kAvx2 = 1, kAvx512 = 2 };
-constexpr const char* kIsaNames[] = {"baseline", "avx2", "avx512"};
-std::atomic<int> isa{kUnset};
-
-bool isa_supported(int candidate) {
-#if defined(KAN_HAVE_avx512)
-  __builtin_cpu_init();
-  if (candidate == kAvx512)
-    return __builtin_cpu_supports("fma") && __builtin_cpu_supports("avx512f") &&
-           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq") &&
-           __builtin_cpu_supports("avx512bw");
-#endif
-#if defined(KAN_HAVE_avx2)
-  __builtin_cpu_init();
-  if (candidate == kAvx2) return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
-#endif
-  return candidate == kBaseline;
-}
-
-int current_isa() {
-  int chosen = isa.load(std::memory_order_relaxed);
-  if (chosen != kUnset) return chosen;
-  chosen = kAvx512;
-  while (!isa_supported(chosen)) --chosen;
-  if (const char* name = std::getenv("KAN_FAST_ISA"))
-    for (int n = kBaseline; n <= kAvx512; ++n)
-      if (std::strcmp(name, kIsaNames[n]) == 0 && isa_supported(n)) chosen = n;
-  isa.store(chosen, std::memory_order_relaxed);
-  return chosen;
-}
-
-}  // namespace
-
-template <class T>
-const KernelSet<T>& current_kernels() {
-#if defined(KAN_HAVE_avx512)
-  if (current_isa() == kAvx512) return avx512_kernels<T>();
-#endif
-#if defined(KAN_HAVE_avx2)
-  if (current_isa() == kAvx2) return avx2_kernels<T>();
-#endif
-  return baseline_kernels<T>();
-}
-
-namespace {
-
-// Rough costs in cycles, measured on Zen 4 with AVX-512; they only decide how work is split, never
-// what is computed.
-constexpr double kStageCost = 12;      // a row and input: locate, basis, activation, sort
-constexpr double kPackCost = 1.5;      // a packed weight
-constexpr double kVectorCost = 6;      // a row, input and vector of outputs
-constexpr double kNarrowCost = 0.5;    // a row and edge of a narrow layer
-constexpr double kFewCost = 1;         // a row, edge and function, read where the user has it
-constexpr double kThreadCost = 50000;  // waking a thread pays from here on
-
-// A row and input, staged and contracted once with all outputs.
-template <class T>
-double pair_cost(const LayerArgs<T>& layer, double lanes) {
-  constexpr int64_t kNarrow = 16;
-  const double outputs = layer.out_features;
-  return outputs <= kNarrow ? outputs * kNarrowCost : (outputs / lanes + 1) * kVectorCost;
-}
-
-// A child of fork() has none of its parent's threads, but GNU OpenMP in it waits for them: such a
-// child runs on one thread. Only a parent that had threads at all leaves this trace.
-std::atomic<bool> lost_its_threads{false};
-
-#if defined(__linux__)
-bool had_threads = false;
-
-void before_fork() {
-  int tasks = 0;
-  if (DIR* directory = opendir("/proc/self/task")) {
-    while (const dirent* entry = readdir(directory)) tasks += entry->d_name[0] != '.';
-    closedir(directory);
-  }
-  had_threads = tasks != 1;
-}
-
-void after_fork_in_child() {
-  if (had_threads) lost_its_threads.store(true);
-}
-
-const int watching_forks = pthread_atfork(before_fork, nullptr, after_fork_in_child);
-#endif
-
 int64_t share(int64_t total, int64_t unit, int64_t part, int64_t parts) {
   const int64_t units = (total + unit - 1) / unit;
   const int64_t at = units * part / parts * unit;
   return at < total ? at : total;
-}
-
-struct Scratch {
-  char* memory = nullptr;
-  size_t size = 0;
-  ~Scratch() { std::free(memory); }
-};
-
-}  // namespace
-
-void* thread_scratch(size_t bytes, int which) {
-  thread_local Scratch both[2];
-  Scratch& scratch = both[which];
-  if (scratch.size < bytes) {
-    std::free(scratch.memory);
-    scratch.size = (bytes + 4095) / 4096 * 4096;
-    scratch.memory = static_cast<char*>(std::aligned_alloc(64, scratch.size));
-    if (scratch.memory == nullptr) scratch.size = 0;
-  }
-  return scratch.memory;
-}
-
-namespace {
-
-// A layer whose weights are read where they are.
-template <class T>
-double few_rows_cost(const LayerArgs<T>& layer) {
-  const double edges = double(layer.in_features) * layer.out_features;
-  const int window = layer.table.order + 1;
-  // four functions are one vector
-  return layer.rows *
-         (layer.in_features * kStageCost + edges * (window == 4 ? 3 : window + 1) * kFewCost);
 }
 
 // Splits outputs over threads: every thread finds the basis again, which is cheap for few rows.
@@ -264,29 +140,6 @@ Status contract_in_weight(const InWeightArgs<T>& args) {
   return good ? Status::kOk : Status::kOutOfMemory;
 }
 
-const char* active_isa() { return kIsaNames[current_isa()]; }
-
-bool set_isa(const char* name) {
-  for (int n = kBaseline; n <= kAvx512; ++n)
-    if (std::strcmp(name, kIsaNames[n]) == 0 && isa_supported(n)) {
-      isa.store(n);
-      return true;
-    }
-  return false;
-}
-
-int useful_threads(double cost) {
-  // inside another parallel region the pool is already busy
-  const bool alone = omp_in_parallel() || lost_its_threads.load(std::memory_order_relaxed);
-  const int available = alone ? 1 : omp_get_max_threads();
-  const double wanted = cost / kThreadCost + 1;
-  return wanted < available ? static_cast<int>(wanted) : available;
-}
-
-int max_threads() { return omp_get_max_threads(); }
-
-template const KernelSet<float>& current_kernels();
-template const KernelSet<double>& current_kernels();
 template Status contract_out(const OutArgs<float>&);
 template Status contract_out(const OutArgs<double>&);
 template Status contract_in_weight(const InWeightArgs<float>&);

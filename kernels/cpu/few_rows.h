@@ -8,6 +8,9 @@
 #pragma once
 
 #include "block.h"
+#include "kan_fast/grid.h"
+#include "lanes.h"
+#include "vector_activation.h"
 
 KAN_NAMESPACE_BEGIN
 
@@ -23,8 +26,8 @@ struct FewRows {
   struct Block {
     T x[kInputs];
     int start[kInputs];
-    T value[kWindow + 1][kInputs];
-    T window[kInputs][kWindow];  // the functions of each input side by side
+    T value[kWindow + 1][kInputs];  // the base last
+    T window[kInputs][kWindow];     // the functions of each input side by side
   };
 
   static void basis_of_one(const LayerArgs<T>& layer, int64_t input, int derivative, int il,
@@ -33,21 +36,25 @@ struct FewRows {
     const int64_t feature = table.feature(input);
     const T x = block.x[il];
     const int cell = locate(x, table.knots + feature * table.num_knots, table.num_knots);
-    const int degree = kWindow - 1 - derivative;
+    const int window = window_of<kWindow>(table.order);
+    const int degree = window - 1 - derivative;
     block.start[il] = cell < 0 ? 0 : window_start(cell, table.order, table.num_basis);
     if (cell < 0 || degree < 0) {
-      for (int m = 0; m < kWindow; ++m) block.value[m][il] = x - x;
+      for (int m = 0; m < window; ++m) block.value[m][il] = x - x;
       return;
     }
     const T inv_width = table.inv_width(feature)[cell];
     const T* from = table.coef(feature, derivative) + cell;
     T value[kWindow];
-    window_values<kWindow, false>(
-        degree, (x - table.left(feature)[cell]) * inv_width,
-        (table.right(feature)[cell] - x) * inv_width,
-        [&](int m, int p) KAN_INLINE_LAMBDA { return from[(m * kWindow + p) * table.cell_stride]; },
-        value);
-    for (int m = 0; m < kWindow; ++m) block.value[m][il] = value[m];
+    const T u = (x - table.left(feature)[cell]) * inv_width;
+    const T w = (table.right(feature)[cell] - x) * inv_width;
+    const auto coef = [&](int m, int p)
+                          KAN_INLINE_LAMBDA { return from[(m * window + p) * table.cell_stride]; };
+    if constexpr (kWindow == kAnyWindow)
+      any_window_values(window, degree, u, w, coef, value);
+    else
+      window_values<kWindow, false>(degree, u, w, coef, value);
+    for (int m = 0; m < window; ++m) block.value[m][il] = value[m];
   }
 
   // One input a lane, where all inputs share their knots.
@@ -75,7 +82,7 @@ struct FewRows {
     const int padded = round_up(num_inputs, kLanes);
     for (int il = num_inputs; il < padded; ++il) block.x[il] = T(0);
     bool looked_up = false;
-    if constexpr (lookup_lanes<T, kBytes>() > 0 && kWindow >= 2 && kWindow <= 4)
+    if constexpr (lookup_lanes<T, kBytes>() > 0 && kWindow != kAnyWindow)
       if (table.num_features == 1 && has_lane_basis<T, kBytes>(table)) {
         looked_up = true;
         if (lookup_tables<T, kBytes>(table.num_cells) == 1)
@@ -86,20 +93,25 @@ struct FewRows {
     if (!looked_up)
       for (int il = 0; il < num_inputs; ++il)
         basis_of_one(layer, in + il, args.derivative, il, block);
+    const int window = window_of<kWindow>(table.order);
     activations<T, kBytes>(static_cast<Activation>(layer.activation), block.x, num_inputs,
                            args.derivative, block.value[kWindow], 0, nullptr);
     if (layer.v != nullptr) {
       const T* v = layer.v + row * layer.v_row_stride + in * layer.v_col_stride;
-      for (int m = 0; m <= kWindow; ++m)
-        for (int il = 0; il < num_inputs; ++il) block.value[m][il] *= v[il * layer.v_col_stride];
+      const auto times_v = [&](T* value) {
+        for (int il = 0; il < num_inputs; ++il) value[il] *= v[il * layer.v_col_stride];
+      };
+      for (int m = 0; m < window; ++m) times_v(block.value[m]);
+      times_v(block.value[kWindow]);
     }
     for (int il = 0; il < num_inputs; ++il)
-      for (int m = 0; m < kWindow; ++m) block.window[il][m] = block.value[m][il];
+      for (int m = 0; m < window; ++m) block.window[il][m] = block.value[m][il];
   }
 
   // The splines of the edges of one output, scaled, for one row.
   template <bool kScaled>
-  static T splines(const Block& block, int num_inputs, const T* w, const T* scaler, int num_basis) {
+  static T splines(const Block& block, int window, int num_inputs, const T* w, const T* scaler,
+                   int num_basis) {
     if constexpr (kWindow == 4) {
       // a window is a vector, and two sums do not wait for each other
       using W = Vec<T, 4 * sizeof(T)>;
@@ -118,12 +130,25 @@ struct FewRows {
         even += W::load(block.window[il]) * (kScaled ? scaler[il] : T(1)) *
                 W::load(w + block.start[il]);
       return W::sum(even + odd);
+    } else if (kWindow == kAnyWindow && window > 4) {
+      // four functions are a vector, the others one by one
+      using W = Vec<T, 4 * sizeof(T)>;
+      typename W::V sum{};
+      T rest[4] = {};
+      for (int il = 0; il < num_inputs; ++il, w += num_basis) {
+        const T* const value = block.window[il];
+        const T* const at = w + block.start[il];
+        const T scale = kScaled ? scaler[il] : T(1);
+        sum += W::load(value) * scale * W::load(at);
+        for (int m = 4; m < window; ++m) rest[m - 4] += value[m] * scale * at[m];
+      }
+      return W::sum(sum) + ((rest[0] + rest[1]) + (rest[2] + rest[3]));
     } else {
       T sums[2] = {};
       for (int il = 0; il < num_inputs; ++il, w += num_basis) {
         const T* at = w + block.start[il];
         T sum = 0;
-        for (int m = 0; m < kWindow; ++m) sum += block.window[il][m] * at[m];
+        for (int m = 0; m < window; ++m) sum += block.window[il][m] * at[m];
         sums[il % 2] += kScaled ? scaler[il] * sum : sum;
       }
       return sums[0] + sums[1];
@@ -177,9 +202,11 @@ struct FewRows {
   static T edges(const LayerArgs<T>& layer, const Block& block, int64_t edge, int num_inputs,
                  int num_basis) {
     const T* w = layer.spline_weight + edge * num_basis;
-    T sum = layer.spline_scaler == nullptr
-                ? splines<false>(block, num_inputs, w, nullptr, num_basis)
-                : splines<true>(block, num_inputs, w, layer.spline_scaler + edge, num_basis);
+    const int window = window_of<kWindow>(layer.table.order);
+    T sum =
+        layer.spline_scaler == nullptr
+            ? splines<false>(block, window, num_inputs, w, nullptr, num_basis)
+            : splines<true>(block, window, num_inputs, w, layer.spline_scaler + edge, num_basis);
     if (layer.base_weight != nullptr) sum += bases(block, num_inputs, layer.base_weight + edge);
     return sum;
   }

@@ -19,7 +19,7 @@ struct GramRows {
   using V = typename X::V;
   static constexpr int kLanes = X::kLanes;
   static constexpr int kBlock = 1024;
-  static constexpr int kFunctions = kWindow + 1;  // the base last
+  static constexpr int kFunctions = kWindow + 1;  // at most; the base last
 
   // The active functions of one cell of one grid, as polynomials with the same coefficients for
   // every lane.
@@ -40,18 +40,23 @@ struct GramRows {
       right = table->right(feature)[cell];
       inv_width = table->inv_width(feature)[cell];
       const T* from = table->coef(feature, derivative) + cell;
-      for (int m = 0; m < kWindow; ++m)
-        for (int p = 0; p + derivative < kWindow; ++p)
-          coef[m][p] = from[(m * kWindow + p) * table->cell_stride];
+      const int window = window_of<kWindow>(table->order);
+      for (int m = 0; m < window; ++m)
+        for (int p = 0; p + derivative < window; ++p)
+          coef[m][p] = from[(m * window + p) * table->cell_stride];
     }
 
     KAN_INLINE void values(V x, V* value) const {
-      with_degree<kWindow>(std::max(kWindow - 1 - derivative, 0),
-                           [&](auto degree) KAN_INLINE_LAMBDA {
-                             window_values<kWindow, false>(
-                                 degree, (x - left) * inv_width, (right - x) * inv_width,
-                                 [&](int m, int p) KAN_INLINE_LAMBDA { return coef[m][p]; }, value);
-                           });
+      const int window = window_of<kWindow>(table->order);
+      const int degree = std::max(window - 1 - derivative, 0);
+      const V u = (x - left) * inv_width, w = (right - x) * inv_width;
+      const auto of_cell = [&](int m, int p) KAN_INLINE_LAMBDA { return coef[m][p]; };
+      if constexpr (kWindow == kAnyWindow)
+        any_window_values(window, degree, u, w, of_cell, value);
+      else
+        with_degree<kWindow>(degree, [&](auto degree) KAN_INLINE_LAMBDA {
+          window_values<kWindow, false>(degree, u, w, of_cell, value);
+        });
     }
   };
 
@@ -187,39 +192,61 @@ struct GramRows {
     X::store(base_b + count, V{});
   }
 
+  // a number that the compiler knows where it can: loops over functions are unrolled
+  KAN_INLINE int window() const { return window_of<kWindow>(args.a.order); }
+
   // Functions of a vector of rows from place p on; those from `last` on count nothing.
   KAN_INLINE void functions(int p, int last, V* of_a, V* of_b) const {
     const V at = X::load(sorted + p);
     a.values(at, of_a);
-    of_a[kWindow] = X::load(base_a + p);
+    of_a[window()] = X::load(base_a + p);
     if (one_grid) {
-      for (int m = 0; m < kFunctions; ++m) of_b[m] = of_a[m];
+      for (int m = 0; m <= window(); ++m) of_b[m] = of_a[m];
     } else {
       b.values(at, of_b);
-      of_b[kWindow] = X::load(base_b + p);
+      of_b[window()] = X::load(base_b + p);
     }
     if (last - p >= kLanes) return;
     V valid{};
     for (int l = 0; l < last - p; ++l) valid[l] = 1;
-    for (int m = 0; m < kFunctions; ++m) of_a[m] *= valid;
+    for (int m = 0; m <= window(); ++m) of_a[m] *= valid;
   }
 
-  int64_t row_of(int m) const { return m == kWindow ? args.a.num_basis : a.start + m; }
-  int64_t column_of(int n) const { return n == kWindow ? args.b.num_basis : b.start + n; }
+  int64_t row_of(int m) const { return m == window() ? args.a.num_basis : a.start + m; }
+  int64_t column_of(int n) const { return n == window() ? args.b.num_basis : b.start + n; }
 
   template <bool kSymmetric>
   void sums_of_bucket(int first, int last) {
-    V sum[kFunctions][kFunctions] = {};
-    V of_a[kFunctions], of_b[kFunctions];
-    for (int p = first; p < last; p += kLanes) {
-      functions(p, last, of_a, of_b);
+    // of pairs of functions side by side in registers, and of vectors of rows that wait for them
+    constexpr int kPairs = 4, kVectors = 8;
+    V sum[kFunctions][kFunctions + kPairs] = {};
+    if constexpr (kWindow == kAnyWindow) {
+      V of_a[kVectors][kFunctions], of_b[kVectors][kFunctions + kPairs] = {};
+      for (int begin = first; begin < last; begin += kVectors * kLanes) {
+        int count = 0;
+        for (int p = begin; p < last && count < kVectors; p += kLanes, ++count)
+          functions(p, last, of_a[count], of_b[count]);
+        for (int m = 0; m <= window(); ++m)
+          for (int n = kSymmetric ? m : 0; n <= window(); n += kPairs) {
+            V part[kPairs] = {};
+            for (int q = 0; q < count; ++q)
+#pragma GCC unroll 4
+              for (int k = 0; k < kPairs; ++k) part[k] += of_a[q][m] * of_b[q][n + k];
+            for (int k = 0; k < kPairs; ++k) sum[m][n + k] += part[k];
+          }
+      }
+    } else {
+      V of_a[kFunctions], of_b[kFunctions];
+      for (int p = first; p < last; p += kLanes) {
+        functions(p, last, of_a, of_b);
 #pragma GCC unroll 9
-      for (int m = 0; m < kFunctions; ++m)
+        for (int m = 0; m < kFunctions; ++m)
 #pragma GCC unroll 9
-        for (int n = kSymmetric ? m : 0; n < kFunctions; ++n) sum[m][n] += of_a[m] * of_b[n];
+          for (int n = kSymmetric ? m : 0; n < kFunctions; ++n) sum[m][n] += of_a[m] * of_b[n];
+      }
     }
-    for (int m = 0; m < kFunctions; ++m)
-      for (int n = kSymmetric ? m : 0; n < kFunctions; ++n) {
+    for (int m = 0; m <= window(); ++m)
+      for (int n = kSymmetric ? m : 0; n <= window(); ++n) {
         const double total = X::sum(sum[m][n]);
         gram[row_of(m) * columns + column_of(n)] += total;
         if (kSymmetric && n != m) gram[row_of(n) * columns + column_of(m)] += total;
@@ -227,19 +254,20 @@ struct GramRows {
   }
 
   void rows_of_bucket(int64_t begin, int first, int last) {
+    const int base_at = window();
     double weight[kFunctions][kFunctions];
-    for (int m = 0; m < kFunctions; ++m)
-      for (int n = 0; n < kFunctions; ++n)
+    for (int m = 0; m <= base_at; ++m)
+      for (int n = 0; n <= base_at; ++n)
         weight[m][n] = cotangent[row_of(m) * columns + column_of(n)];
     V of_a[kFunctions], of_b[kFunctions];
     for (int p = first; p < last; p += kLanes) {
       functions(p, last, of_a, of_b);
       V sum{};
 #pragma GCC unroll 9
-      for (int m = 0; m < kFunctions; ++m) {
+      for (int m = 0; m <= base_at; ++m) {
         V inner = of_b[0] * weight[m][0];
 #pragma GCC unroll 9
-        for (int n = 1; n < kFunctions; ++n) inner += of_b[n] * weight[m][n];
+        for (int n = 1; n <= base_at; ++n) inner += of_b[n] * weight[m][n];
         sum += of_a[m] * inner;
       }
       for (int l = 0; l < kLanes && p + l < last; ++l)

@@ -109,17 +109,19 @@ struct LaneBasis {
       return Table(from + (m * kWindow + power) * Grid::kStride)[cell];
     };
     if (derivative >= kWindow) {
+#pragma GCC unroll 9
       for (int m = 0; m < kWindow; ++m) value[m] = zero();
       return;
     }
     with_degree<kWindow>(kWindow - 1 - derivative, [&](auto degree) KAN_INLINE_LAMBDA {
-      if constexpr (!std::is_same_v<decltype(degree), int>)
+      if constexpr (is_usual<kWindow, decltype(degree)>)
         if (interior) {
           window_values<kWindow, true>(degree, u, w, coef, value);
           return;
         }
       window_values<kWindow, false>(degree, u, w, coef, value);
       const I there = inside();
+#pragma GCC unroll 9
       for (int m = 0; m < kWindow; ++m) value[m] = there ? value[m] : zero();
     });
   }

@@ -5,6 +5,7 @@
 
 #include "block.h"
 #include "lanes.h"
+#include "vector_activation.h"
 
 KAN_NAMESPACE_BEGIN
 

@@ -6,9 +6,33 @@
 // multiply-adds an output instead of order + 2, but no sort.
 #pragma once
 
+#include <cmath>
+
 #include "narrow.h"
 
 KAN_NAMESPACE_BEGIN
+
+// Functions of one edge: s[g, lane] += sum over rows of u feature; `count` of them, at most kCount.
+template <class T, int kBytes, int kCount>
+inline void narrow_sums(int count, const T* u, const T* features, int capacity, int num_rows,
+                        T* s) {
+  using X = Vec<T, kBytes>;
+  if constexpr (kCount > 1)
+    if (count < kCount) {
+      narrow_sums<T, kBytes, kCount - 1>(count, u, features, capacity, num_rows, s);
+      return;
+    }
+  typename X::V sum[kCount];
+#pragma GCC unroll 9
+  for (int g = 0; g < kCount; ++g) sum[g] = X::load(s + g * X::kLanes);
+  for (int r = 0; r < num_rows; r += X::kLanes) {
+    const typename X::V g_y = X::load(u + r);
+#pragma GCC unroll 9
+    for (int g = 0; g < kCount; ++g) sum[g] += g_y * X::load(features + g * capacity + r);
+  }
+#pragma GCC unroll 9
+  for (int g = 0; g < kCount; ++g) X::store(s + g * X::kLanes, sum[g]);
+}
 
 template <class T, int kBytes, int kWindow, int kTables, int kWeightTables>
 struct NarrowInWeight {
@@ -96,11 +120,13 @@ struct NarrowInWeight {
         for (int o = 0; o < num_outputs; ++o) {
           const Lookup<T, kBytes, kWeightTables> weight(spline + o * memory.w.table);
           const V g = X::load(memory.u + int64_t(o) * capacity + r);
+#pragma GCC unroll 9
           for (int m = 0; m < kWindow; ++m) slope[m] += g * weight[basis.start + m];
           slope[kWindow] += g * base[o];
         }
         basis.values(args.derivative_in, value);
         V z = slope[kWindow] * X::load(memory.slope + r);
+#pragma GCC unroll 9
         for (int m = 0; m < kWindow; ++m) z += slope[m] * value[m];
         X::store(memory.z + int64_t(il) * capacity + r, z);
       }
@@ -109,6 +135,7 @@ struct NarrowInWeight {
         value[kWindow] = X::load(base_feature + r);
         if (layer.v != nullptr) {
           const V factor = X::load(memory.v + int64_t(il) * capacity + r);
+#pragma GCC unroll 9
           for (int m = 0; m <= kWindow; ++m) value[m] *= factor;
         }
         write_features(basis.start, value, table.num_basis, memory.features + r, capacity);
@@ -123,33 +150,15 @@ struct NarrowInWeight {
     I here[kWindow] = {};
     for (int g = 0; g < num_basis; ++g) {
       // here[m]: rows whose function m is function g
+#pragma GCC unroll 9
       for (int m = kWindow - 1; m > 0; --m) here[m] = here[m - 1];
       here[0] = start == g;
       V feature = {};
+#pragma GCC unroll 9
       for (int m = 0; m < kWindow; ++m) feature = here[m] ? value[m] : feature;
       X::store(features + int64_t(g) * capacity, feature);
     }
     X::store(features + int64_t(num_basis) * capacity, value[kWindow]);
-  }
-
-  // kCount functions of one edge: s[g, lane] += sum over rows of u feature.
-  template <int kCount>
-  static void sums(const T* u, const T* features, int capacity, int num_rows, T* s) {
-    V sum[kCount];
-    for (int g = 0; g < kCount; ++g) sum[g] = X::load(s + g * kLanes);
-    for (int r = 0; r < num_rows; r += kLanes) {
-      const V g_y = X::load(u + r);
-      for (int g = 0; g < kCount; ++g) sum[g] += g_y * X::load(features + g * capacity + r);
-    }
-    for (int g = 0; g < kCount; ++g) X::store(s + g * kLanes, sum[g]);
-  }
-
-  template <int kCount>
-  static void sums_of(int count, const T* u, const T* features, int capacity, int num_rows, T* s) {
-    if (count == kCount)
-      sums<kCount>(u, features, capacity, num_rows, s);
-    else if constexpr (kCount > 1)
-      sums_of<kCount - 1>(count, u, features, capacity, num_rows, s);
   }
 
   static void all_sums(const Memory& memory, int il, int num_outputs, int functions, int num_rows) {
@@ -159,9 +168,9 @@ struct NarrowInWeight {
       const T* u = memory.u + int64_t(o) * memory.capacity;
       for (int n = 0; n < parts; ++n) {
         const int from = functions * n / parts;
-        sums_of<kMostSums>(functions * (n + 1) / parts - from, u,
-                           memory.features + int64_t(from) * memory.capacity, memory.capacity,
-                           num_rows, s + from * kLanes);
+        narrow_sums<T, kBytes, kMostSums>(functions * (n + 1) / parts - from, u,
+                                          memory.features + int64_t(from) * memory.capacity,
+                                          memory.capacity, num_rows, s + from * kLanes);
       }
     }
   }

@@ -33,6 +33,7 @@ struct NarrowOut {
       value[kWindow] = X::load(base_value + il * stride);
       if (v != nullptr) {
         const V factor = X::load(v + il * stride);
+#pragma GCC unroll 9
         for (int m = 0; m <= kWindow; ++m) value[m] *= factor;
       }
       const T* spline = w.spline + int64_t(il) * num_outputs * w.table;
@@ -40,6 +41,7 @@ struct NarrowOut {
       for (int o = 0; o < num_outputs; ++o) {
         const Lookup<T, kBytes, kWeightTables> weight(spline + o * w.table);
         V sum = X::load(sums + o * kLanes) + value[kWindow] * base[o];
+#pragma GCC unroll 9
         for (int m = 0; m < kWindow; ++m) sum += value[m] * weight[basis.start + m];
         X::store(sums + o * kLanes, sum);
       }

@@ -1,6 +1,6 @@
 #include "device_entry.h"
 
-#include "group.h"
+#include "emulation.h"
 #include "launch_mma.h"
 #include "launch_network.h"
 
@@ -23,7 +23,6 @@ int device_network(const NetworkArgs<double>& args, NetworkPass pass, void* stre
 namespace {
 
 // without nvcc there is nothing for a device; Python does not ask for it
-constexpr int kNoKernels = -3;
 template <class T>
 int device_gather_out(const OutArgs<T>&, void*) {
   return kNoKernels;
@@ -45,31 +44,11 @@ int device_network(const NetworkArgs<T>&, NetworkPass, void*) {
 }  // namespace
 
 const char* cuda_error(int) { return nullptr; }
-bool has_cuda() { return false; }
 #endif
-
-namespace {
-
-struct HostRunner {
-  template <class Kernel>
-  static constexpr bool has = true;
-
-  template <class Kernel>
-  int run(int64_t blocks, const typename Kernel::Args& args, const GatherGeometry& g) const {
-    for (int64_t block = 0; block < blocks; ++block) {
-      HostGroup<Kernel::kThreads> group(static_cast<int>(block), g.shared_bytes);
-      Kernel::run(group, args, g);
-    }
-    return kCudaOk;
-  }
-};
-
-}  // namespace
 
 template <class T>
 int gather_out(const OutArgs<T>& args, const CudaTarget& target) {
-  return target.emulated ? run_gather_out(args, HostRunner{})
-                         : device_gather_out(args, target.stream);
+  return target.emulated ? emulated_gather_out(args) : device_gather_out(args, target.stream);
 }
 
 int64_t mma_packed_words(const LayerArgs<float>& layer, const MmaChoice& choice) {
@@ -78,14 +57,14 @@ int64_t mma_packed_words(const LayerArgs<float>& layer, const MmaChoice& choice)
 
 int mma_out(const OutArgs<float>& args, const MmaChoice& choice, uint32_t* packed,
             const CudaTarget& target) {
-  if (target.emulated) return run_mma_out(args, choice, packed, HostRunner{});
+  if (target.emulated) return emulated_mma_out(args, choice, packed);
   return choice.wgmma ? device_wgmma_out(args, choice, packed, target.stream)
                       : device_mma_out(args, choice, packed, target.stream);
 }
 
 int mma_in_weight(const InWeightArgs<float>& args, Product product, float* partial,
                   const CudaTarget& target) {
-  return target.emulated ? run_mma_in_weight(args, product, partial, HostRunner{})
+  return target.emulated ? emulated_mma_in_weight(args, product, partial)
                          : device_mma_in_weight(args, product, partial, target.stream);
 }
 
@@ -95,7 +74,7 @@ int64_t mma_partial_numbers(const LayerArgs<float>& layer, Product product) {
 
 template <class T>
 int gather_in_weight(const InWeightArgs<T>& args, T* partial, const CudaTarget& target) {
-  return target.emulated ? run_gather_in_weight(args, partial, HostRunner{})
+  return target.emulated ? emulated_gather_in_weight(args, partial)
                          : device_gather_in_weight(args, partial, target.stream);
 }
 
@@ -106,8 +85,7 @@ int64_t gather_partial_numbers(const LayerArgs<T>& layer) {
 
 template <class T>
 int network(const NetworkArgs<T>& args, NetworkPass pass, const CudaTarget& target) {
-  return target.emulated ? run_network(args, pass, HostRunner{})
-                         : device_network(args, pass, target.stream);
+  return target.emulated ? emulated_network(args, pass) : device_network(args, pass, target.stream);
 }
 
 template <class T>

@@ -8,10 +8,14 @@
 namespace kan_fast {
 
 // 0, or an error: of CUDA's where positive.
-enum CudaStatus : int { kCudaOk = 0, kTooManyBlocks = -1, kTooManyFunctions = -2 };
+enum CudaStatus : int {
+  kCudaOk = 0,
+  kTooManyBlocks = -1,
+  kTooManyFunctions = -2,
+  kNoKernels = -3  // this build has none for the target
+};
 
-// Where a launch goes. On the host (`emulated`) the same kernels run thread by thread, on addresses
-// of the host's memory: what tests without a GPU run.
+// Where a launch goes; on the host (`emulated`) in a build for tests alone, see emulation.h.
 struct CudaTarget {
   bool emulated;
   void* stream;  // cudaStream_t
@@ -52,7 +56,5 @@ NetworkSize network_size(const NetworkArgs<T>& args, NetworkPass pass);
 
 // What an error says; null for one that is no CUDA error.
 const char* cuda_error(int error);
-// Whether this build has kernels for a device.
-bool has_cuda();
 
 }  // namespace kan_fast

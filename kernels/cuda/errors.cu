@@ -8,6 +8,4 @@ const char* cuda_error(int error) {
   return error > 0 ? cudaGetErrorString(static_cast<cudaError_t>(error)) : nullptr;
 }
 
-bool has_cuda() { return true; }
-
 }  // namespace kan_fast

@@ -19,13 +19,14 @@ struct MmaTileOf {
   // of an operand in shared memory
   static constexpr int kParts = 1;
   static constexpr bool kSplits = kProduct == Product::kTf32x3;
+  static constexpr Part kLast = kSplits ? kRest : kLarge;
 
   // A thread's share of the tile, and of what a chunk of the sum adds to it: rounding errors grow
   // with the number of chunks, not of columns.
   struct State {
     float sum[kWarpRows][kWarpColumns][4];
     float part[kWarpRows][kWarpColumns][4];
-    uint32_t a[kSplits ? 2 : 1][kWarpRows][4], b[kSplits ? 2 : 1][kWarpColumns][4];
+    uint32_t a[kLast + 1][kWarpRows][4], b[kLast + 1][kWarpColumns][4];
     uint32_t selectors[kWarpRows];
   };
 
@@ -66,11 +67,13 @@ struct MmaTileOf {
   // Adds to `part` the product of two core matrices of `a` and two (sparse: four) of `b`.
   //
   // Args:
-  //   a, b: the tiles, whose parts are so many words apart; selectors: [cores of a, kRows]
+  //   a, b: the tiles, whose parts are so many words apart: there is one, which threads split as
+  //     they read it; selectors: [cores of a, kRows]
   //   a_core, b_core: the first of them along the sum
   template <bool kSparse, class Group, class States>
   static KAN_HD_INLINE void multiply(Group& group, States& states, const uint32_t* a,
-                                     const uint32_t* b, int, int, const uint16_t* selectors,
+                                     const uint32_t* b, [[maybe_unused]] int a_words,
+                                     [[maybe_unused]] int b_words, const uint16_t* selectors,
                                      int a_core, int b_core) {
     group.each_alone([&](int thread) {
       State& state = states[thread];
@@ -90,7 +93,7 @@ struct MmaTileOf {
         load_cores(a + (a_core * kRowCores + row / 8) * kCoreWords, kCoreWords,
                    kRowCores * kCoreWords, lane, word);
 #pragma unroll
-        for (int n = 0; n < 4; ++n) keep(word[n], state.a[0][m][n], state.a[kSplits][m][n]);
+        for (int n = 0; n < 4; ++n) keep(word[n], state.a[kLarge][m][n], state.a[kLast][m][n]);
         if constexpr (kSparse) {
           // of the lanes that the instruction does not ask nobody reads them
           const uint16_t* const at = selectors + (a_core + lane % 2) * kRows + row + lane / 4;
@@ -110,7 +113,7 @@ struct MmaTileOf {
 #pragma unroll
         for (int n = 0; n < 4; ++n) {
           const int column = kSparse ? m : m + n % 2, at = kSparse ? n : n / 2;
-          keep(word[n], state.b[0][column][at], state.b[kSplits][column][at]);
+          keep(word[n], state.b[kLarge][column][at], state.b[kLast][column][at]);
         }
       }
     });
@@ -118,14 +121,14 @@ struct MmaTileOf {
     for (int m = 0; m < kWarpRows; ++m)
 #pragma unroll
       for (int n = 0; n < kWarpColumns; ++n) {
-        const auto product = [&](int a_part, int b_part) {
+        const auto product = [&](Part a_part, Part b_part) {
           group.template mma<kProduct, kSparse>(states, [&](State& s, int) {
             return MmaOperands{s.a[a_part][m], s.b[b_part][n], s.selectors[m], s.part[m][n]};
           });
         };
         // the small ones first; only rest times rest, 2^-22 of it all, is left out
-        if constexpr (kSplits) product(1, 0), product(0, 1);
-        product(0, 0);
+        if constexpr (kSplits) product(kRest, kLarge), product(kLarge, kRest);
+        product(kLarge, kLarge);
       }
   }
 

@@ -21,6 +21,9 @@ namespace kan_fast {
 
 // kTf32x3: float to 2^-22, as three products of TF32.
 enum class Product : int { kTf32x3, kTf32, kBf16, kF16 };
+// What a float is split into for kTf32x3: the nearest TF32 number and the rest; other products have
+// the first alone.
+enum Part : int { kLarge = 0, kRest = 1 };
 
 constexpr int kCoreWords = 32;
 

@@ -51,7 +51,7 @@ struct WgmmaTile {
   static KAN_HD_INLINE void multiply(Group& group, States& states, const uint32_t* a,
                                      const uint32_t* b, int a_words, int b_words,
                                      const uint16_t* selectors, int a_core, int b_core) {
-    const auto product = [&](int a_part, int b_part) {
+    const auto product = [&](Part a_part, Part b_part) {
       group.template wgmma<kProduct, kSparse, kGroupColumns>(states, [&](State& s, int thread) {
         const int lane = thread % kWarp, first = thread / kWarpgroup * kGroupColumns;
         WgmmaOperands of{a + a_part * a_words + a_core * kRowCores * kCoreWords,
@@ -70,8 +70,8 @@ struct WgmmaTile {
         return of;
       });
     };
-    if constexpr (kSplits) product(1, 0), product(0, 1);
-    product(0, 0);
+    if constexpr (kSplits) product(kRest, kLarge), product(kLarge, kRest);
+    product(kLarge, kLarge);
   }
 
   template <class Group>
