@@ -1,7 +1,6 @@
 // The CUDA kernels for Python: addresses of a device's memory and a stream.
 #include <pybind11/stl.h>
 
-#include <array>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -26,35 +25,6 @@ kan_fast::LayerArgs<T> args_of(const Layer& layer) {
   table.knots = pointer<const T>(layer.knots);
   return layer.of(table);
 }
-
-struct Gradients {
-  int derivative_in, derivative_weight;
-  int64_t u, u_row_stride, u_col_stride;
-  int64_t z, spline_weight, spline_scaler, base_weight;
-
-  template <class T>
-  kan_fast::InWeightArgs<T> of(const Layer& layer) const {
-    return {args_of<T>(layer),
-            derivative_in,
-            derivative_weight,
-            pointer<const T>(u),
-            u_row_stride,
-            u_col_stride,
-            pointer<T>(z),
-            pointer<T>(spline_weight),
-            pointer<T>(spline_scaler),
-            pointer<T>(base_weight)};
-  }
-};
-
-#define KAN_GRADIENT_PARAMETERS                                                                    \
-  int derivative_in, int derivative_weight, int64_t u, int64_t u_row_stride, int64_t u_col_stride, \
-      int64_t z, int64_t grad_spline_weight, int64_t grad_spline_scaler, int64_t grad_base_weight
-#define KAN_GRADIENT_VALUES                                                                 \
-  Gradients {                                                                               \
-    derivative_in, derivative_weight, u, u_row_stride, u_col_stride, z, grad_spline_weight, \
-        grad_spline_scaler, grad_base_weight                                                \
-  }
 
 kan_fast::MmaChoice choice_of(int product, bool sparse, bool wgmma, int64_t most_shared) {
   return {static_cast<kan_fast::Product>(product), sparse, wgmma, most_shared};
@@ -89,39 +59,23 @@ template <class T>
 int in_weight(const Layer& layer, const Gradients& a, int64_t partial,
               const kan_fast::CudaTarget& target) {
   py::gil_scoped_release release;
-  return kan_fast::gather_in_weight<T>(a.of<T>(layer), pointer<T>(partial), target);
+  return kan_fast::gather_in_weight<T>(a.of<T>(args_of<T>(layer)), pointer<T>(partial), target);
 }
 
-// The leading arguments of `cuda_out`, of every layer.
-using Layers = std::vector<std::array<int64_t, 17>>;
-// Addresses of the gradients of spline_weight, spline_scaler and base_weight, of every layer.
-using LayerGradients = std::vector<std::array<int64_t, 3>>;
+using Layers = std::vector<Layer>;
+
+// Addresses of the gradients of a layer of a network.
+struct LayerGradients {
+  int64_t spline_weight, spline_scaler, base_weight;
+};
 
 template <class T>
 kan_fast::NetworkArgs<T> network_of(const Layers& layers) {
   kan_fast::NetworkArgs<T> args{};
   // one too many is refused by its number
   args.num_layers = static_cast<int>(layers.size());
-  for (size_t n = 0; n < layers.size() && n < kan_fast::kMostLayers; ++n) {
-    const auto& a = layers[n];
-    const Layer layer{a[1],
-                      a[2],
-                      a[3],
-                      static_cast<int>(a[4]),
-                      static_cast<int>(a[5]),
-                      static_cast<int>(a[6]),
-                      a[7],
-                      a[8],
-                      a[9],
-                      a[10],
-                      a[11],
-                      a[12],
-                      a[13],
-                      a[14],
-                      a[15],
-                      a[16]};
-    args.of[n].layer = args_of<T>(layer);
-  }
+  for (size_t n = 0; n < layers.size() && n < kan_fast::kMostLayers; ++n)
+    args.of[n].layer = args_of<T>(layers[n]);
   return args;
 }
 
@@ -135,28 +89,31 @@ int network_out(const Layers& layers, const std::vector<int64_t>& y, int64_t arr
   return kan_fast::network<T>(args, kan_fast::NetworkPass::kForward, target);
 }
 
-// Address and strides.
-using Strided = std::array<int64_t, 3>;
+// A matrix; of an absent one all are 0.
+struct Strided {
+  int64_t address, row_stride, col_stride;
+};
 
 // The backward, or where `t` is given the backward's own.
 template <class T>
 int network_in_weight(const Layers& layers, const Strided& u, int64_t z,
-                      const LayerGradients& gradients, const Strided& t, int64_t grad_u,
-                      int64_t partial, int64_t arrived, const kan_fast::CudaTarget& target) {
+                      const std::vector<LayerGradients>& gradients, const Strided& t,
+                      int64_t grad_u, int64_t partial, int64_t arrived,
+                      const kan_fast::CudaTarget& target) {
   kan_fast::NetworkArgs<T> args = network_of<T>(layers);
   kan_fast::InWeightArgs<T>& last = args.of[args.num_layers - 1];
-  last.u = pointer<const T>(u[0]);
-  last.u_row_stride = u[1];
-  last.u_col_stride = u[2];
+  last.u = pointer<const T>(u.address);
+  last.u_row_stride = u.row_stride;
+  last.u_col_stride = u.col_stride;
   args.of[0].z = pointer<T>(z);
   for (size_t n = 0; n < gradients.size(); ++n) {
-    args.of[n].grad_spline_weight = pointer<T>(gradients[n][0]);
-    args.of[n].grad_spline_scaler = pointer<T>(gradients[n][1]);
-    args.of[n].grad_base_weight = pointer<T>(gradients[n][2]);
+    args.of[n].grad_spline_weight = pointer<T>(gradients[n].spline_weight);
+    args.of[n].grad_spline_scaler = pointer<T>(gradients[n].spline_scaler);
+    args.of[n].grad_base_weight = pointer<T>(gradients[n].base_weight);
   }
-  args.t = pointer<const T>(t[0]);
-  args.t_row_stride = t[1];
-  args.t_col_stride = t[2];
+  args.t = pointer<const T>(t.address);
+  args.t_row_stride = t.row_stride;
+  args.t_col_stride = t.col_stride;
   args.grad_u = pointer<T>(grad_u);
   args.partial = pointer<T>(partial);
   args.arrived = pointer<int>(arrived);
@@ -170,6 +127,19 @@ int network_in_weight(const Layers& layers, const Strided& u, int64_t z,
 }  // namespace
 
 void bind_cuda(py::module_& m) {
+  // what a network passes, by name; of this module, since tests have another one beside it
+  py::class_<Layer>(m, "CudaLayer", py::module_local()).def(py::init([](KAN_LAYER_PARAMETERS) {
+    (void)is_double;
+    return KAN_LAYER_VALUES;
+  }));
+  py::class_<LayerGradients>(m, "CudaGradients", py::module_local())
+      .def(py::init([](int64_t spline_weight, int64_t spline_scaler, int64_t base_weight) {
+        return LayerGradients{spline_weight, spline_scaler, base_weight};
+      }));
+  py::class_<Strided>(m, "CudaStrided", py::module_local())
+      .def(py::init([](int64_t address, int64_t row_stride, int64_t col_stride) {
+        return Strided{address, row_stride, col_stride};
+      }));
   m.def("cuda_out",
         [](KAN_LAYER_PARAMETERS, int derivative, int64_t y, bool emulated, int64_t stream) {
           const Layer layer = KAN_LAYER_VALUES;
@@ -209,9 +179,9 @@ void bind_cuda(py::module_& m) {
     const Layer layer = KAN_LAYER_VALUES;
     const Gradients gradients = KAN_GRADIENT_VALUES;
     py::gil_scoped_release release;
-    const int error =
-        kan_fast::mma_in_weight(gradients.of<float>(layer), static_cast<kan_fast::Product>(product),
-                                pointer<float>(partial), {emulated, pointer<void>(stream)});
+    const int error = kan_fast::mma_in_weight(
+        gradients.of<float>(args_of<float>(layer)), static_cast<kan_fast::Product>(product),
+        pointer<float>(partial), {emulated, pointer<void>(stream)});
     py::gil_scoped_acquire acquire;
     check_launch(error);
   });
@@ -244,8 +214,8 @@ void bind_cuda(py::module_& m) {
   });
   m.def("cuda_network_in_weight",
         [](bool is_double, const Layers& layers, const Strided& u, int64_t z,
-           const LayerGradients& gradients, const Strided& t, int64_t grad_u, int64_t partial,
-           int64_t arrived, bool emulated, int64_t stream) {
+           const std::vector<LayerGradients>& gradients, const Strided& t, int64_t grad_u,
+           int64_t partial, int64_t arrived, bool emulated, int64_t stream) {
           const kan_fast::CudaTarget target{emulated, pointer<void>(stream)};
           check_launch(is_double ? network_in_weight<double>(layers, u, z, gradients, t, grad_u,
                                                              partial, arrived, target)

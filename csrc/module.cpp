@@ -42,22 +42,13 @@ void out(const Layer& a, int derivative, int64_t y) {
   check(status);
 }
 
-struct InWeight {
-  int derivative_in, derivative_weight;
-  int64_t u, u_row_stride, u_col_stride;
-  int64_t z, grad_spline_weight, grad_spline_scaler, grad_base_weight;
-};
-
 template <class T>
-void in_weight(const Layer& a, const InWeight& b) {
+void in_weight(const Layer& a, const Gradients& gradients) {
   const auto table = table_of<T>(a);
   kan_fast::Status status;
   {
     py::gil_scoped_release release;
-    status = kan_fast::contract_in_weight<T>(
-        {a.of(table->view()), b.derivative_in, b.derivative_weight, pointer<const T>(b.u),
-         b.u_row_stride, b.u_col_stride, pointer<T>(b.z), pointer<T>(b.grad_spline_weight),
-         pointer<T>(b.grad_spline_scaler), pointer<T>(b.grad_base_weight)});
+    status = kan_fast::contract_in_weight<T>(gradients.of<T>(a.of(table->view())));
   }
   check(status);
 }
@@ -131,16 +122,11 @@ PYBIND11_MODULE(_C, m) {
     const Layer layer = KAN_LAYER_VALUES;
     is_double ? out<double>(layer, derivative, y) : out<float>(layer, derivative, y);
   });
-  m.def("contract_in_weight",
-        [](KAN_LAYER_PARAMETERS, int derivative_in, int derivative_weight, int64_t u,
-           int64_t u_row_stride, int64_t u_col_stride, int64_t z, int64_t grad_spline_weight,
-           int64_t grad_spline_scaler, int64_t grad_base_weight) {
-          const Layer layer = KAN_LAYER_VALUES;
-          const InWeight rest{derivative_in,      derivative_weight,  u,
-                              u_row_stride,       u_col_stride,       z,
-                              grad_spline_weight, grad_spline_scaler, grad_base_weight};
-          is_double ? in_weight<double>(layer, rest) : in_weight<float>(layer, rest);
-        });
+  m.def("contract_in_weight", [](KAN_LAYER_PARAMETERS, KAN_GRADIENT_PARAMETERS) {
+    const Layer layer = KAN_LAYER_VALUES;
+    const Gradients gradients = KAN_GRADIENT_VALUES;
+    is_double ? in_weight<double>(layer, gradients) : in_weight<float>(layer, gradients);
+  });
   m.def("gram", [](bool is_double, int64_t rows, int64_t in_features, int order, int activation,
                    int64_t knots_a, int num_knots_a, int64_t knots_b, int num_knots_b,
                    int derivative_a, int derivative_b, int64_t x, int64_t x_row_stride,

@@ -36,7 +36,7 @@ def lend_cuda_kernels(module: ModuleType, library: str) -> None:
     emulation = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(emulation)
     for name in dir(emulation):
-        if name.startswith("cuda_"):
+        if name.lower().startswith("cuda"):
             setattr(module, name, getattr(emulation, name))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,12 +15,11 @@ from kan_fast.backends.extension import address, layer_numbers, strided
 from kan_fast.backends.layer import Gradients, Layer, Need
 
 
-def _numbers(
-    inputs: Sequence[Tensor], layers: Sequence[Layer]
-) -> tuple[list[tuple[int, ...]], list]:
-    """Every layer's numbers, and tensors that must outlive the call."""
+def _crossing(inputs: Sequence[Tensor], layers: Sequence[Layer]) -> tuple[list[Any], list]:
+    """Every layer as the extension takes it, and tensors that must outlive the call."""
     found = [layer_numbers(x, None, layer) for x, layer in zip(inputs, layers, strict=True)]
-    return [numbers for numbers, _ in found], [alive for _, alive in found]
+    make = machine.extension().CudaLayer
+    return [make(*numbers) for numbers, _ in found], [alive for _, alive in found]
 
 
 def _like(t: Tensor | None, wanted: bool) -> Tensor | None:
@@ -40,12 +40,12 @@ def out(x: Tensor, layers: Sequence[Layer]) -> tuple[list[Tensor], Tensor] | Non
     outputs = [x.new_empty((x.shape[0], layer.weight.shape[0])) for layer in layers]
     is_double = x.dtype is torch.float64
     with on_device(x):
-        numbers, _alive = _numbers([x, *outputs[:-1]], layers)
-        if machine.extension().cuda_network_size(is_double, numbers, False)[0] == 0:
+        crossing, _alive = _crossing([x, *outputs[:-1]], layers)
+        if machine.extension().cuda_network_size(is_double, crossing, False)[0] == 0:
             return None
         arrived = x.new_empty(1, dtype=torch.int32)
         machine.extension().cuda_network_out(
-            is_double, numbers, [*map(address, outputs)], arrived.data_ptr(), *target_of(x)
+            is_double, crossing, [*map(address, outputs)], arrived.data_ptr(), *target_of(x)
         )
     return outputs, arrived
 
@@ -95,11 +95,11 @@ def _backward(
 ) -> tuple[list[Gradients], Tensor | None] | None:
     if plain.lacks_address(u, t, *inputs) or _lacks_address(layers):
         return None
-    x = inputs[0]
+    x, extension = inputs[0], machine.extension()
     is_double = x.dtype is torch.float64
     with on_device(x):
-        numbers, _alive = _numbers(inputs, layers)
-        blocks, count = machine.extension().cuda_network_size(is_double, numbers, t is not None)
+        crossing, _alive = _crossing(inputs, layers)
+        blocks, count = extension.cuda_network_size(is_double, crossing, t is not None)
         if blocks == 0:
             return None
         z, grad_u = (_like(like, want) for like, want in zip((x, u), need_x_and_u, strict=True))
@@ -108,13 +108,13 @@ def _backward(
             for layer, wanted in zip(layers, need, strict=True)
         ]
         partial = x.new_empty(blocks * count)
-        machine.extension().cuda_network_in_weight(
+        extension.cuda_network_in_weight(
             is_double,
-            numbers,
-            strided(u),
+            crossing,
+            extension.CudaStrided(*strided(u)),
             address(z),
-            [tuple(map(address, each)) for each in gradients],
-            strided(t),
+            [extension.CudaGradients(*map(address, each)) for each in gradients],
+            extension.CudaStrided(*strided(t)),
             address(grad_u),
             partial.data_ptr(),
             arrived.data_ptr(),
