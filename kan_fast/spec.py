@@ -39,7 +39,7 @@ class WindowedBasis:
 
 
 #: Families whose functions are all evaluated for every input, with the numbers that stand for them
-#: in kernels (`kernels/cpu/dense.h`).
+#: in kernels (`kernels/cpu/dense.h`, `kernels/triton_jit/full_basis.py`).
 FULL_FAMILIES: dict[str, int] = {"gaussian_rbf": 0, "chebyshev": 1, "activation": 2}
 
 
@@ -67,6 +67,7 @@ class Problem:
     Args:
         device: type of the device, such as "cpu" or "cuda".
         dtype: of the weights.
+        spline_order: of a windowed basis; 0 for a full one.
         transform: what only plain torch operators get right, in words, or None.
         capability: compute capability of a CUDA device.
         asked: whether a backend was asked for by name.

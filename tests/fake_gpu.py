@@ -29,10 +29,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 import kan_fast
 from kan_fast import envs, machine
-from kan_fast.backends.triton import backend
-from kan_fast.backends.triton import full_basis_values as triton_dense
+from kan_fast.backends.triton import backend, full_basis_values
 from kan_fast.backends.triton import spline as triton_launch
-from kan_fast.ops import plan as functional
+from kan_fast.ops import plan as plans
 from kan_fast.spec import Gpu, Machine
 
 sys.path.append(str(Path(__file__).parent.parent / "bench"))
@@ -63,10 +62,10 @@ def install() -> None:
     facts = Machine(None, triton=triton.__version__, interpreter=True)
     machine.facts = lambda: facts
     envs.BACKEND = "triton"
-    functional._plan.cache_clear()
+    plans._plan.cache_clear()
     # the device is made current as for a tensor of the GPU
     torch.cuda._exchange_device = torch.cuda._maybe_exchange_device = lambda device: 0
-    for module in (backend, triton_launch, triton_dense):
+    for module in (backend, triton_launch, full_basis_values):
         module.on_device = lambda x: torch.cuda.device(0)
 
 

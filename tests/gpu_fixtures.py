@@ -11,7 +11,7 @@ import torch
 from gpu_tools import DEVICE, HAS_GPU
 
 from kan_fast import envs, machine
-from kan_fast.ops import plan as functional
+from kan_fast.ops import plan as plans
 
 
 @pytest.fixture(params=["triton", "cuda"])
@@ -29,10 +29,10 @@ def asked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> It
             request.getfixturevalue("emulation")
         emulating = replace(facts, cuda_emulated=True)
         monkeypatch.setattr(machine, "facts", lambda: emulating)
-    functional._plan.cache_clear()
+    plans._plan.cache_clear()
     monkeypatch.setattr(envs, "BACKEND", request.param)
     yield request.param
-    functional._plan.cache_clear()
+    plans._plan.cache_clear()
 
 
 def _state() -> dict[str, Any]:

@@ -191,5 +191,5 @@ def test_the_way_of_x_to_the_kernel() -> None:
     way = rooms_of(layer, x, "contract_out")
     assert way == [
         "layers.spline", "ops.spline", "ops.plan", "ops.transforms", "ops.autograd",
-        "backends.base", "backends.plain", "backends.cpu.spline", "backends.extension",
+        "backends.base", "backends.plain", "backends.cpu.spline", "backends.crossing",
     ]  # fmt: skip

@@ -104,11 +104,10 @@ def test_contractions_by_triton(basis: FullBasis) -> None:
 
 
 def test_blocks_of_rows_and_inputs_by_triton(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kan_fast.backends.triton import full_basis as dense
-    from kan_fast.backends.triton import full_basis_values as triton_dense
+    from kan_fast.backends.triton import full_basis, full_basis_values
 
-    monkeypatch.setattr(triton_dense, "BLOCK", 64)
-    monkeypatch.setattr(dense, "MOST_ROWS", 4)
+    monkeypatch.setattr(full_basis_values, "BLOCK", 64)
+    monkeypatch.setattr(full_basis, "MOST_ROWS", 4)
     test_contractions_by_triton(FAMILIES["gaussian of three"])
 
 

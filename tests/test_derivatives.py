@@ -14,7 +14,6 @@ from torch.autograd import gradcheck, gradgradcheck
 import kan_fast
 from kan_fast import reference
 from kan_fast.errors import DerivativeError
-from kan_fast.ops import spline as functional
 from kan_fast.ops.autograd import In, Out, Weight
 
 
@@ -36,7 +35,7 @@ def run(case: Case, backend: str = "native"):
         weight = rest.pop(0)
         scaler = rest.pop(0) if case.spline_scaler is not None else None
         base = rest.pop(0) if case.base_weight is not None else None
-        return functional.kan_linear(
+        return kan_fast.kan_linear(
             tensors[0], case.knots, weight, scaler, base, spline_order=case.basis.spline_order,
             base_activation=case.basis.activation, backend=backend,
         )  # fmt: skip
@@ -124,7 +123,7 @@ def test_third_derivative_reaches_the_parameters() -> None:
         x.requires_grad_()
         u = x
         for layer in model.layers:
-            u = functional.kan_linear(
+            u = kan_fast.kan_linear(
                 u, layer.grid, layer.spline_weight, layer.spline_scaler, layer.base_weight,
                 spline_order=5, backend=layer_backend,
             )  # fmt: skip
@@ -173,7 +172,7 @@ def poisson_losses(backend: str) -> list[float]:
 
     def u(x: Tensor) -> Tensor:
         for layer in model.layers:
-            x = functional.kan_linear(
+            x = kan_fast.kan_linear(
                 x, layer.grid, layer.spline_weight, layer.spline_scaler, layer.base_weight,
                 backend=backend,
             )  # fmt: skip
@@ -219,10 +218,10 @@ def test_checkpoint_and_deepcopy() -> None:
 def test_inputs_changed_in_place_are_noticed() -> None:
     case = smooth_case()
     x = case.x.clone().requires_grad_()
-    y = functional.kan_linear(x * 1, case.knots, case.spline_weight, spline_order=5)
+    y = kan_fast.kan_linear(x * 1, case.knots, case.spline_weight, spline_order=5)
     assert y.requires_grad
     middle = x * 1
-    y = functional.kan_linear(middle, case.knots, case.spline_weight, spline_order=5)
+    y = kan_fast.kan_linear(middle, case.knots, case.spline_weight, spline_order=5)
     middle.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()

@@ -15,7 +15,7 @@ from judge import compare, compare_contractions, contraction_doubts, on, triton
 
 import kan_fast
 from kan_fast import machine
-from kan_fast.ops import plan as functional
+from kan_fast.ops import plan as plans
 from kan_fast.ops.plan import plan_for
 from kan_fast.spec import Machine
 from kan_fast.testing import BF16_EPS, GRADIENT_FACTOR, TF32_EPS, assert_within_tolerance
@@ -51,13 +51,13 @@ def test_the_planner_takes_triton() -> None:
 def test_without_the_extension_a_gpu_still_has_its_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
     none = Machine(extension=None, extension_error="not built", triton="3.6.0")
     monkeypatch.setattr(machine, "facts", lambda: none)
-    functional._say_once_if_slow.cache_clear()
+    plans._say_once_if_slow.cache_clear()
     arguments = ("float32", 3, None, "auto")
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        plan = functional._plan.__wrapped__("cuda", *arguments, (9, 0))
+        plan = plans._plan.__wrapped__("cuda", *arguments, (9, 0))
         assert plan.backend == "triton" and not said
-        functional._plan.__wrapped__("cpu", *arguments, None)
+        plans._plan.__wrapped__("cpu", *arguments, None)
     assert "no native kernels" in str(said[0].message)
 
 

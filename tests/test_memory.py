@@ -12,7 +12,7 @@ from torch import Tensor
 
 import kan_fast
 from kan_fast import machine
-from kan_fast.backends.extension import layer_numbers
+from kan_fast.backends.crossing import layer_numbers
 from kan_fast.ops.gram import gram
 
 

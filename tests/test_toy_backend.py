@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import beside
 import pytest
 import torch
 from cases import make_case
@@ -18,6 +19,8 @@ from kan_fast.backends.layer import Gradients, Layer
 from kan_fast.cli import doctor, info
 from kan_fast.ops.plan import plan_for
 from kan_fast.spec import Machine, Problem
+
+from peers import load_classes  # isort: skip
 
 
 class ToyKernels(Kernels):
@@ -133,3 +136,15 @@ def test_doctor_and_info_list_it(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> N
     assert found and {f.verdict for f in found} <= {"PASS", "SKIP"}
     assert "PASS" in {f.verdict for f in found}
     assert any(key.startswith("toy") for key in info.collect()["backends"])
+
+
+def test_a_backend_of_splines_alone_is_not_counted_for_other_layers(
+    toy: Toy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chebykan = load_classes(beside.or_skip(beside.real_libraries.cheby_kan)).ChebyshevKANLayer
+    layer, x = kan_fast.accelerate(chebykan(3, 2, 3), strict=True), torch.rand(5, 3)
+    monkeypatch.setattr(envs, "BACKEND", "toy")
+    layer(x)
+    (found,) = (*kan_fast.report(layer).accelerated, *kan_fast.report(layer).skipped)
+    assert found.runs.own == {"the backend toy has kernels of splines alone": 1}
+    assert not found.runs.by

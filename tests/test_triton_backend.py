@@ -23,7 +23,7 @@ from kan_fast.backends.triton.spline import TritonKernels
 from kan_fast.cli import main
 from kan_fast.cli import search_tiles as tune
 from kan_fast.ops import gram
-from kan_fast.ops import plan as functional
+from kan_fast.ops import plan as plans
 from kan_fast.spec import Gpu, Machine, Problem, WindowedBasis
 from kan_fast.testing import GRADIENT_FACTOR, assert_within_tolerance
 
@@ -105,11 +105,11 @@ def test_a_fall_back_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(machine, "facts", lambda: Machine("avx2", triton_error="it is not here"))
-    functional._plan.cache_clear()
+    plans._plan.cache_clear()
     with caplog.at_level(logging.WARNING, "kan_fast"):
         for _ in range(3):
-            plan = functional._plan("cuda", torch.float32, 3, None, "auto", (9, 0))
-    functional._plan.cache_clear()
+            plan = plans._plan("cuda", torch.float32, 3, None, "auto", (9, 0))
+    plans._plan.cache_clear()
     assert plan.backend == "reference"
     assert [r.message.count("it is not here") for r in caplog.records] == [1]
 
@@ -318,7 +318,7 @@ def test_fake_tensors_of_a_gpu_that_is_not_there() -> None:
     with FakeTensorMode():
         x, weight = (torch.empty(shape, device="cuda") for shape in [(5, 3), (4, 3, 8)])
         # no kernel, and nobody asks the GPU for its capability
-        assert functional.plan_for(x, weight, 3).backend == "reference"
+        assert plans.plan_for(x, weight, 3).backend == "reference"
 
 
 @needs_triton
@@ -347,4 +347,4 @@ def test_same_numbers_as_the_native_kernels() -> None:
 
 
 def test_basis_specs_are_shared() -> None:
-    assert functional.basis_of(3, "silu") is functional.basis_of(3, "silu") == WindowedBasis(3)
+    assert plans.basis_of(3, "silu") is plans.basis_of(3, "silu") == WindowedBasis(3)

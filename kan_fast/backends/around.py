@@ -14,7 +14,7 @@ class Norm(NamedTuple):
     weight: Tensor | None
     bias: Tensor | None
     eps: float
-    #: `[2, stride]`, see `statistics_for`: `out` writes it, the backward reads it
+    #: `[2, stride]`, see `statistics_for`: `out_around` writes it, the backward reads it
     statistics: Tensor
 
 

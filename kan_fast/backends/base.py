@@ -39,7 +39,8 @@ class Kernels:
     network: Any = None
     #: of a gradient of the weight
     weight_format = torch.contiguous_format
-    #: whether it also has `out_around` and `in_weight_around`, of layers with what `around.py` says
+    #: whether it also has `out_around`, `in_weight_around` and `statistics_for`, of layers with
+    #: what `around.py` says
     takes_around = False
 
     def out(self, x: Tensor, v: Tensor | None, layer: Layer, derivative: int) -> Tensor:
@@ -63,7 +64,8 @@ class Kernels:
         derivative_weight: int,
         need: Need,
     ) -> Gradients:
-        """`z` of eq. 6 and `S` of eq. 7 unfolded to the parameters, in one pass over `u`
+        """The backward, `in` and `weight` together: `z` of eq. 6, and `S` of eq. 7 unfolded to the
+        parameters, in one pass over `u`
         `[rows, out_features]`.
 
         Args:
@@ -157,8 +159,8 @@ class Backend:
         """Whether tensors of another device are taken, as by an interpreter."""
         return False
 
-    def unproven(self, problem: Problem) -> str | None:
-        """Why it has to be asked for by name."""
+    def reserved(self, problem: Problem) -> str | None:
+        """Why it has to be asked for by name, as a sentence."""
         return None
 
     def why_not(self, problem: Problem, facts: Machine) -> str | None:
@@ -172,7 +174,7 @@ class Backend:
         if problem.capability is not None and problem.capability < LEAST_CAPABILITY:
             least, found = ("{}.{}".format(*c) for c in (LEAST_CAPABILITY, problem.capability))
             return f"{kernels} need a GPU of compute capability {least} or more, got {found}"
-        reason = self.unproven(problem)
+        reason = self.reserved(problem)
         if reason is not None:
             return reason
         if problem.dtype not in self.dtypes:

@@ -15,7 +15,8 @@ class Layer(NamedTuple):
     """The tensors of a layer, all of one dtype and device, and which functions they weigh.
 
     Args:
-        knots: `[in_features, num_knots]`; of a full basis, centers `[num_basis]` or None.
+        knots: `[in_features, num_knots]`; of a full basis, the centers `[num_basis]`
+            of Gaussians, or None.
         weight: `[out_features, in_features, num_basis]`.
         scaler: `[out_features, in_features]`, factors of splines; None for ones.
         base: `[out_features, in_features]`, weights of the activation; None for no base branch.

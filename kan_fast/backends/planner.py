@@ -9,7 +9,7 @@ from kan_fast.errors import BackendUnavailable
 from kan_fast.spec import Machine, Plan, Problem
 
 
-class Backend(Protocol):
+class CanRefuse(Protocol):
     """What the planner asks of a backend."""
 
     def why_not(self, problem: Problem, facts: Machine) -> str | None:
@@ -17,7 +17,7 @@ class Backend(Protocol):
 
 
 def choose(
-    problem: Problem, facts: Machine, backends: Mapping[str, Backend], wanted: str = "auto"
+    problem: Problem, facts: Machine, backends: Mapping[str, CanRefuse], wanted: str = "auto"
 ) -> Plan:
     """The first backend that does not refuse, with the refusals of those before it.
 

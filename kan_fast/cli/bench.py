@@ -115,7 +115,7 @@ def _error(model: kan_fast.KAN, x: torch.Tensor) -> float:
     with torch.no_grad():
         found, truth = model(few), few.double()
         for layer in model.layers:
-            basis = kan_fast.ops.spline.basis_of(layer.spline_order, "silu")
+            basis = kan_fast.ops.plan.basis_of(layer.spline_order, "silu")
             parameters = (layer.spline_weight, layer.spline_scaler, layer.base_weight)
             truth = oracle(truth, layer.grid.double(), *[p.double() for p in parameters], basis)
     return float((found - truth).abs().max() / truth.abs().max())

@@ -165,10 +165,10 @@ def examine() -> list[Finding]:
     """All checks on all backends, each on its device."""
     found = []
     for backend, module in BACKENDS.items():
-        on_gpu = backend == "triton" and torch.cuda.is_available()
+        on_gpu = module.device == "cuda" and torch.cuda.is_available()
         layer = _Layer("cuda" if on_gpu else "cpu")
         capability = torch.cuda.get_device_capability() if on_gpu else None
-        problem = Problem(layer.device, "float32", _ORDER, None, capability)
+        problem = Problem(layer.device, "float32", _ORDER, None, capability, asked=on_gpu)
         refusal = module.why_not(problem, machine.facts())
         for check, run in CHECKS.items():
             if refusal is not None:

@@ -55,7 +55,7 @@ def collect() -> dict[str, Any]:
         "kan_fast": __version__,
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "CUDA C++": "built, not yet run on a GPU" if facts.cuda else "not built: no GPU or no nvcc",
+        "CUDA C++": "built" if facts.cuda else "not built: no GPU or no nvcc",
         "triton": facts.triton or f"not available: {facts.triton_error}",
         "platform": " ".join((platform.system(), platform.machine(), *platform.libc_ver())),
         "cpu": cpu(),

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from kan_fast import envs, torch_internals
+from kan_fast.backends import BACKENDS
 from kan_fast.interop.adapters.base import ANY, Adapter
 from kan_fast.interop.adapters.guard import CHECKED, FLAG, REFUSED, Verdict, still_holds
 from kan_fast.layers.hooks import has_hooks
@@ -93,7 +94,7 @@ def _guarded(module: Any, adapter: Adapter, verdict: Any, x: Any, own: Callable[
         try:
             reason = ready = adapter.prepare(module)
             if type(ready) is not str:
-                reason, backend = _backend_for(x, ready[0], ready[1])
+                reason, backend = _backend_for(x, ready[0], ready[1], adapter.is_full)
                 is_unusual = backend and (x.dim() != 2 or not x.numel())
                 kind = (x.dim(), not x.numel()) if is_unusual else None
                 is_new = kind is not None and kind not in verdict.seen
@@ -137,7 +138,7 @@ def _makes_the_same(own: Callable[[], Any], y: Any) -> bool:
     return isinstance(wanted, Tensor) and wanted.shape == y.shape
 
 
-def _backend_for(x: Any, weight: Tensor, spline_order: int) -> tuple[str, str]:
+def _backend_for(x: Any, weight: Tensor, spline_order: int, is_full: bool) -> tuple[str, str]:
     """The backend whose kernels take an input, after an empty reason; or the reason and ""."""
     if type(x) not in (Tensor, nn.Parameter) or not x.is_floating_point():
         return "its call is not of one tensor of floating-point numbers", ""
@@ -146,6 +147,8 @@ def _backend_for(x: Any, weight: Tensor, spline_order: int) -> tuple[str, str]:
         return "{} input to a {} layer".format(*names), ""
     plan = plan_for(x, weight, spline_order)
     if plan.backend != "reference":
+        if is_full and BACKENDS[plan.backend].full_kernels(weight) is None:
+            return f"the backend {plan.backend} has kernels of splines alone", ""
         return "", plan.backend
     return plan.refusals[0][1] if plan.refusals else "KAN_FAST_BACKEND is reference", ""
 

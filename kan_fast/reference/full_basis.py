@@ -19,7 +19,9 @@ def full_features(
         return gaussian_rbf_basis(x, centers, basis.width, derivative)
     if basis.family == "activation":
         return activation(basis.activation, x, derivative).unsqueeze(-1)
-    return chebyshev_basis(x, basis.num_basis, derivative)
+    if basis.family == "chebyshev":
+        return chebyshev_basis(x, basis.num_basis, derivative)
+    raise ValueError(f"kan_fast: the oracle has no family {basis.family!r}")
 
 
 def full_linear(x: Tensor, centers: Tensor | None, weight: Tensor, basis: FullBasis) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from kan_fast import machine
 from kan_fast.backends.base import Kernels
-from kan_fast.backends.extension import address, layer_numbers
+from kan_fast.backends.crossing import address, layer_numbers
 from kan_fast.backends.layer import Gradients, Layer
 from kan_fast.spec import ACTIVATIONS, WindowedBasis
 

@@ -43,11 +43,11 @@ class Cuda(Backend):
         """On the host, thread by thread, for tests."""
         return facts.cuda_emulated and problem.device == "cpu" and problem.asked
 
-    def unproven(self, problem: Problem) -> str | None:
-        """Until a GPU has run them."""
+    def reserved(self, problem: Problem) -> str | None:
+        """For who asks: Triton's kernels are faster on most layers (docs/gpu-validation.md)."""
         if problem.asked:
             return None
-        return "the CUDA kernels have not run on a GPU yet; ask for them by backend='cuda'"
+        return "the CUDA kernels are slower than Triton's on most layers; ask for backend='cuda'"
 
     def kernels(self, weight: Tensor, product_dtype: torch.dtype | None = None) -> CudaKernels:
         """The contractions in the precision that torch has been asked for, now."""

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from kan_fast import machine
 from kan_fast.backends import plain
+from kan_fast.backends.crossing import address, layer_numbers, strided
 from kan_fast.backends.devices import on_device, target_of
-from kan_fast.backends.extension import address, layer_numbers, strided
 from kan_fast.backends.layer import Gradients, Layer, Need
 
 

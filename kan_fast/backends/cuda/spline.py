@@ -9,15 +9,15 @@ from torch import Tensor
 
 from kan_fast import machine
 from kan_fast.backends.base import Kernels
+from kan_fast.backends.crossing import address, layer_numbers, strided
 from kan_fast.backends.cuda import network
 from kan_fast.backends.devices import on_device, target_of
-from kan_fast.backends.extension import address, layer_numbers, strided
 from kan_fast.backends.layer import Gradients, Layer
 
 #: `kan_fast::Product` of product.h
 _PRODUCTS = {"tf32x3": 0, "tf32": 1, "bf16": 2, "fp16": 3}
 #: from so many outputs and up to so many functions tensor cores multiply all functions of an input,
-#: of which most are zero; to be measured
+#: of which most are zero
 MMA_OUTPUTS, MMA_FUNCTIONS = 16, 40
 #: and from order 1 up to this one
 MMA_ORDER = 3
@@ -41,8 +41,8 @@ class CudaKernels(Kernels):
         product: "tf32x3", "tf32", "bf16" or "fp16": of the products of tensor cores; None for
             float64, which has none here. Sums are in float32.
         sparse: whether a forward multiplies by structured-sparse tensor cores.
-        wgmma: whether it does so by wgmma, where compute capability is 9.0. Both are as documented
-            (docs/gpu-validation.md) and off until they have run.
+        wgmma: whether it does so by wgmma, where compute capability is 9.0. Neither is the
+            fastest anywhere (docs/gpu-validation.md).
     """
 
     #: all layers of a small network in one launch

@@ -42,6 +42,8 @@ class Adapter:
     settings: tuple[str, ...] = ()
     #: parameters, buffers and submodules that it reads
     tensors: tuple[str, ...] = ()
+    #: whether all functions of its basis are evaluated, for which some backends have no kernels
+    is_full = False
     #: further arguments of its forward, with the values at which a kernel does the same, or ANY
     arguments: dict[str, Any] = {}
 

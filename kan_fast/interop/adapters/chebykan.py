@@ -42,6 +42,7 @@ class ChebyKan(Adapter):
     """ChebyKAN's ChebyKANLayer."""
 
     kind = "ChebyKAN"
+    is_full = True
     settings = _SETTINGS
     tensors = ("cheby_coeffs",)
 

@@ -68,6 +68,7 @@ class FastKan(Adapter):
     """fast-kan's FastKANLayer."""
 
     kind = "fast-kan"
+    is_full = True
     settings = _SETTINGS
     tensors = ("layernorm", "rbf", "spline_linear", "base_linear")
     arguments = {"use_layernorm": True}

@@ -10,6 +10,9 @@ from kan_fast.spec import ACTIVATIONS
 
 _NO_ACTIVATION = ACTIVATIONS["zero"]
 
+# where every call of a small layer passes, addresses are written out instead of asked for by
+# `address`: a call of a Python function costs as much as the rest of the line
+
 
 def address(t: Tensor | None) -> int:
     """Of its first number; 0 for None, which kernels take as absent."""
