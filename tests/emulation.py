@@ -16,8 +16,10 @@ ROOT = Path(__file__).parent.parent
 
 def _state_of_sources() -> str:
     """Changes with every file that the library is built from."""
-    files = [ROOT / "CMakeLists.txt", ROOT / "tests" / "cpp" / "emulation.cpp"]
-    for folder in ("kernels/cpu", "kernels/cuda", "kernels/include", "csrc"):
+    files = [
+        ROOT / name for name in ("CMakeLists.txt", "kernels/cpu/entry.h", "tests/cpp/emulation.cpp")
+    ]
+    for folder in ("kernels/cuda", "kernels/include", "csrc"):
         files += (p for p in (ROOT / folder).rglob("*") if p.is_file())
     state = hashlib.sha256()
     for path in sorted(files):

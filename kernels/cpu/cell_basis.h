@@ -78,7 +78,7 @@ KAN_INLINE void window_values(Degree degree, V u, V w, const Coef& coef, V* valu
 }
 
 // The same for any number of functions, by powers: fewer products than a table of all of them takes
-// where loops are not unrolled.
+// where loops are not unrolled. `value` and `coef` have kAnyWindow functions.
 template <class V, class Coef>
 KAN_INLINE void any_window_values(int window, int degree, V u, V w, const Coef& coef, V* value) {
   V product[kAnyWindow];
@@ -89,10 +89,15 @@ KAN_INLINE void any_window_values(int window, int degree, V u, V w, const Coef& 
     product[p] *= power;
     power *= w;
   }
-  for (int m = 0; m < window; ++m) {
-    V sum = product[0] * coef(m, 0);
-    for (int p = 1; p <= degree; ++p) sum += product[p] * coef(m, p);
-    value[m] = sum;
+  // two at a time read a product once; one too many at an odd number
+  for (int m = 0; m < window; m += 2) {
+    V a = product[0] * coef(m, 0), b = product[0] * coef(m + 1, 0);
+    for (int p = 1; p <= degree; ++p) {
+      a += product[p] * coef(m, p);
+      b += product[p] * coef(m + 1, p);
+    }
+    value[m] = a;
+    value[m + 1] = b;
   }
 }
 

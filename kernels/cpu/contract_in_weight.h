@@ -22,7 +22,7 @@ struct ContractInWeight {
   static constexpr int kLanes = X::kLanes;
   // functions, the base included, whose sums are in registers at once: all, where the compiler
   // knows how many there are
-  static constexpr int kFunctions = kWindow == kAnyWindow ? 3 : kWindow + 1;
+  static constexpr int kFunctions = kWindow == kAnyWindow ? 4 : kWindow + 1;
   // vectors of outputs whose sums of S are in registers at once
   static constexpr int kTile = clamp_int((kRegisters - 2) / (kFunctions + 1), 1, 4);
   // rows whose dot products are in registers at once
@@ -39,6 +39,7 @@ struct ContractInWeight {
         body(first, std::integral_constant<int, kFunctions>());
       if (window + 1 - first == 1) body(first, std::integral_constant<int, 1>());
       if (window + 1 - first == 2) body(first, std::integral_constant<int, 2>());
+      if (window + 1 - first == 3) body(first, std::integral_constant<int, 3>());
     }
   }
 

@@ -48,8 +48,9 @@ struct FewRows {
     T value[kWindow];
     const T u = (x - table.left(feature)[cell]) * inv_width;
     const T w = (table.right(feature)[cell] - x) * inv_width;
-    const auto coef = [&](int m, int p)
-                          KAN_INLINE_LAMBDA { return from[(m * window + p) * table.cell_stride]; };
+    const auto coef = [&](int m, int p) KAN_INLINE_LAMBDA {
+      return m < window ? from[(m * window + p) * table.cell_stride] : T(0);
+    };
     if constexpr (kWindow == kAnyWindow)
       any_window_values(window, degree, u, w, coef, value);
     else

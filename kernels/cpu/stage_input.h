@@ -129,7 +129,7 @@ inline void stage_values(const LayerArgs<T>& layer, int64_t feature, const Stage
       continue;
     }
     const T* from = table.coef(feature, derivative) + c;
-    T coef[kWindow * kWindow];
+    T coef[kWindow * kWindow] = {};
 #pragma GCC unroll 9
     for (int m = 0; m < window * window; ++m) coef[m] = from[m * table.cell_stride];
     const T left = table.left(feature)[c];
@@ -180,6 +180,8 @@ inline CellRange lane_values(const LayerArgs<T>& layer, int64_t feature, const T
   activations<T, kBytes>(static_cast<Activation>(layer.activation), x, stage.num_rows, derivative,
                          values != nullptr ? base : nullptr, derivative_in,
                          values_in != nullptr ? base_in : nullptr);
+  // values for v, then those for the contraction over outputs
+  const int first_pass = values != nullptr ? 0 : 1, end_pass = values_in != nullptr ? 2 : 1;
   V poison = {};
   I first = I{} + outside, last = {};
   for (int r = 0; r < stage.num_rows; r += X::kLanes) {
@@ -192,26 +194,20 @@ inline CellRange lane_values(const LayerArgs<T>& layer, int64_t feature, const T
       std::memcpy(cell + r, &at, sizeof(at));
     else
       for (int l = 0; l < X::kLanes; ++l) cell[r + l] = static_cast<int>(at[l]);
-    V value[kStep] = {};
-    const auto store = [&](T* to) KAN_INLINE_LAMBDA {
-      to += int64_t(r) * kStep;
-      store_rows<T, kBytes>(kWindow, value,
-                            [&](int l) KAN_INLINE_LAMBDA { return to + l * kStep; });
-    };
-    if (values != nullptr) {
-      basis.values(derivative, value);
-      value[kWindow] = X::load(base + r);
-      if (v != nullptr) {
+    // not unrolled: the code of one pass serves both
+#pragma GCC unroll 1
+    for (int n = first_pass; n < end_pass; ++n) {
+      V value[kStep] = {};
+      basis.values(n == 0 ? derivative : derivative_in, value);
+      value[kWindow] = X::load((n == 0 ? base : base_in) + r);
+      if (n == 0 && v != nullptr) {
         const V factor = X::load(v + r);
 #pragma GCC unroll 9
         for (int m = 0; m <= kWindow; ++m) value[m] *= factor;
       }
-      store(values);
-    }
-    if (values_in != nullptr) {
-      basis.values(derivative_in, value);
-      value[kWindow] = X::load(base_in + r);
-      store(values_in);
+      T* const to = (n == 0 ? values : values_in) + int64_t(r) * kStep;
+      store_rows<T, kBytes>(kWindow, value,
+                            [&](int l) KAN_INLINE_LAMBDA { return to + l * kStep; });
     }
   }
   for (int r = stage.num_rows; r % 16 != 0; ++r) cell[r] = -1;

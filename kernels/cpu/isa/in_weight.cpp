@@ -1,7 +1,6 @@
 // `in` and `weight` of any layer.
 #include "contract_in_weight.h"
 #include "isa/run.h"
-#include "narrow.h"
 
 KAN_NAMESPACE_BEGIN
 

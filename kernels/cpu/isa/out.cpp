@@ -1,7 +1,6 @@
 // `out` of any layer.
 #include "contract_out.h"
 #include "isa/run.h"
-#include "narrow.h"
 
 KAN_NAMESPACE_BEGIN
 

@@ -3,7 +3,7 @@
 // decide how wide a vector is.
 #pragma once
 
-#include "lanes.h"
+#include "narrow.h"
 #include "tasks.h"
 
 KAN_NAMESPACE_BEGIN
@@ -39,8 +39,9 @@ bool run_for_narrow_layer(const LayerArgs<T>& layer, const Task& task) {
   return for_window(layer.table.order, [&](auto window) {
     if constexpr (window() != kAnyWindow) {
       if (tables == 1) return Kernel<T, kWidest, window(), 1, 1>::run(task);
-      if (weight_tables == 1) return Kernel<T, kWidest, window(), 2, 1>::run(task);
-      return Kernel<T, kWidest, window(), 2, 2>::run(task);
+      if constexpr (lookup_lanes<T, kWidest>() < kMostNarrowBasis)
+        if (weight_tables == 2) return Kernel<T, kWidest, window(), 2, 2>::run(task);
+      return Kernel<T, kWidest, window(), 2, 1>::run(task);
     } else {
       return false;  // fits_narrow has said so
     }
