@@ -160,18 +160,18 @@ def other_jobs() -> list[dict[str, Any]]:
             NEED_SCALER=True, NEED_BASE=True, COORDINATE=coordinate, BLOCK_E=64,
         )  # fmt: skip
     for family, basis_size in ((0, 8), (1, 9), (2, 1)):
-        dense = dict(
+        full = dict(
             FAMILY=family, ACTIVATION=SILU, NUM_BASIS=basis_size, INV_WIDTH=1.75, BLOCK=256,
             x_column=1,
         )  # fmt: skip
         sizes = ("x_row", "phi_row", "num_pairs", "in_features")
         add(
             "full_basis.full_values", "float32", "x v centers phi", (*sizes, "v_row"),
-            **dense, v_column=1, DERIVATIVE=0, HAS_V=True,
+            **full, v_column=1, DERIVATIVE=0, HAS_V=True,
         )  # fmt: skip
         add(
             "full_basis.full_fold", "float32", "x phi centers z", (*sizes, "z_row"),
-            **dense, DERIVATIVE=2,
+            **full, DERIVATIVE=2,
         )  # fmt: skip
     add(
         "gram.gram", "float32", "x first_knots second_knots", ("x_row", "num_rows", "in_features",

@@ -279,7 +279,7 @@ def libraries() -> dict[str, Make]:
         found["pykan"] = lambda i, o, spline_order=3: peers.pykan_model((i, o), 5, spline_order)
     if layer := peers.efficient_kan_layer():
         found["efficient-kan"] = layer
-    if peer := peers.dense_peer("gaussian"):
+    if peer := peers.full_peer("gaussian"):
         found["fast-kan"] = peer[1]
     if importlib.util.find_spec("inkan"):
         from inkan import KANLayer

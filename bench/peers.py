@@ -145,7 +145,7 @@ def models(
     return _built(makers)
 
 
-def dense_models(
+def full_models(
     widths: Sequence[int], num_basis: int, compiled: bool = False
 ) -> dict[str, dict[str, nn.Module]]:
     """By family: the same-parameter MLP, our layers and the peer's as it is, accelerated and
@@ -161,7 +161,7 @@ def dense_models(
             "mlp": lambda: mlp(same_parameter_widths(widths, num_basis, 0)),
             "kan_fast": lambda layer=layer, options=options: stack(layer, widths, **options),
         }
-        peer = dense_peer(family)
+        peer = full_peer(family)
         if peer is not None:
             name, cls, theirs = peer[0], peer[1], {peer[2]: num_basis}
             make = functools.partial(stack, cls, widths, **theirs)
@@ -175,7 +175,7 @@ def dense_models(
     return found
 
 
-def dense_peer(family: str) -> tuple[str, type[nn.Module], str] | None:
+def full_peer(family: str) -> tuple[str, type[nn.Module], str] | None:
     """Name, class and the option for the number of functions of a public layer, if one is named."""
     try:
         if family == "gaussian":

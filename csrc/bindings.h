@@ -18,7 +18,7 @@ inline void check(kan_fast::Status status) {
   if (status == kan_fast::Status::kOutOfMemory) throw std::bad_alloc();  // MemoryError
 }
 
-// The kernels of dense families.
-void bind_dense(pybind11::module_& m);
+// The kernels of full bases.
+void bind_full(pybind11::module_& m);
 // The CUDA kernels, in a build that has some.
 void bind_cuda(pybind11::module_& m);

@@ -137,7 +137,7 @@ PYBIND11_MODULE(_C, m) {
                  x_col_stride, out,          cotangent, z};
     is_double ? gram<double>(g) : gram<float>(g);
   });
-  bind_dense(m);
+  bind_full(m);
 #if defined(KAN_HAVE_CUDA)
   bind_cuda(m);
 #endif

@@ -39,7 +39,7 @@ class WindowedBasis:
 
 
 #: Families whose functions are all evaluated for every input, with the numbers that stand for them
-#: in kernels (`kernels/cpu/dense.h`, `kernels/triton_jit/full_basis.py`).
+#: in kernels (`kernels/cpu/full.h`, `kernels/triton_jit/full_basis.py`).
 FULL_FAMILIES: dict[str, int] = {"gaussian_rbf": 0, "chebyshev": 1, "activation": 2}
 
 

@@ -133,8 +133,8 @@ def test_what_is_no_kan_is_refused() -> None:
         convert.state_dict({}, "keras")
 
 
-def test_dense_layers() -> None:
-    from test_dense_adapters import ChebyKANLayer, FastKANLayer
+def test_full_layers() -> None:
+    from test_full_adapters import ChebyKANLayer, FastKANLayer
 
     x = torch.randn(20, 4)
     model = nn.Sequential(FastKANLayer(4, 3), ChebyKANLayer(3, 2, 4))

@@ -10,7 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from efficient_kan_copies import ViewKANLinear
-from test_dense_adapters import ChebyKANLayer, FastKANLayer
+from test_full_adapters import ChebyKANLayer, FastKANLayer
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize, prune
 

@@ -58,7 +58,7 @@ def test_importance_is_the_spread_of_an_edge() -> None:
 
 
 @pytest.mark.parametrize("of", ["chebyshev", "gaussian"])
-def test_edges_of_dense_layers_add_up_to_the_layer(of: str) -> None:
+def test_edges_of_full_layers_add_up_to_the_layer(of: str) -> None:
     layer = (
         kan_fast.ChebyshevKANLinear(3, 2, dtype=torch.float64)
         if of == "chebyshev"

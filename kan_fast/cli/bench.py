@@ -99,7 +99,7 @@ def libraries(shape: Shape, compiled: bool) -> dict[str, nn.Module]:
         import peers
 
         # other families with as many functions an input
-        dense = peers.dense_models(shape.widths, shape.grid_size + shape.spline_order)
+        dense = peers.full_models(shape.widths, shape.grid_size + shape.spline_order)
         for group in (peers.models(*layout), *dense.values()):
             found |= {n: m for n, m in group.items() if n not in _LEFT_OUT}
     if compiled:

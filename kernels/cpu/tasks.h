@@ -3,7 +3,7 @@
 
 #include <cstddef>
 
-#include "dense.h"
+#include "full.h"
 #include "gram.h"
 #include "kan_fast/args.h"
 
@@ -41,16 +41,16 @@ struct UnfoldTask {
 // Tasks take the first; what the threads of a call share is in the second of the one that calls.
 void* thread_scratch(size_t bytes, int which = 0);
 
-// Rows and inputs of a task of a dense family.
-struct DenseShare {
+// Rows and inputs of a task of a full basis.
+struct FullShare {
   int64_t row_begin, row_end, in_begin, in_end;
 };
 
 // Where a task's sums go; null where not wanted.
 template <class T>
-struct DenseSums {
+struct FullSums {
   T* weight;  // S, as the weights
-  T* norm;    // as DenseGradients::grad_norm
+  T* norm;    // as FullGradients::grad_norm
   T* rows;    // [2, stride], sums over the share's inputs that the gradient of x needs
   int64_t stride;
 };
@@ -65,18 +65,18 @@ struct KernelSet {
   bool (*few_rows)(const OutTask<T>&);
   // `offset` has room for the knots of both grids and 3 more
   void (*gram)(const GramArgs<T>&, int64_t input, int* offset);
-  // rows of a tile of the dense families
-  int dense_rows;
+  // rows of a tile of the full bases
+  int full_rows;
   // [count, inputs] as [inputs, to_stride], with zeros up to the next whole tile
-  void (*dense_columns)(const T* from, int64_t row_stride, int64_t col_stride, int64_t count,
-                        int64_t inputs, T* to, int64_t to_stride);
-  bool (*dense_out)(const DenseOutArgs<T>&, int64_t row_begin, int64_t row_end);
-  // `u` is [out_features, u_stride], made by dense_columns
-  bool (*dense_in_weight)(const DenseGradients<T>&, const T* u, int64_t u_stride, const DenseShare&,
-                          const DenseSums<T>&);
+  void (*full_columns)(const T* from, int64_t row_stride, int64_t col_stride, int64_t count,
+                       int64_t inputs, T* to, int64_t to_stride);
+  bool (*full_out)(const FullOutArgs<T>&, int64_t row_begin, int64_t row_end);
+  // `u` is [out_features, u_stride], made by full_columns
+  bool (*full_in_weight)(const FullGradients<T>&, const T* u, int64_t u_stride, const FullShare&,
+                         const FullSums<T>&);
   // completes z of normalised inputs; `rows` are the sums of as many parts of the inputs
-  void (*dense_norm_input)(const DenseGradients<T>&, const DenseShare&, const T* rows,
-                           int64_t parts, int64_t stride);
+  void (*full_norm_input)(const FullGradients<T>&, const FullShare&, const T* rows, int64_t parts,
+                          int64_t stride);
 };
 
 // Those of the instruction set in use.

@@ -48,7 +48,7 @@ int gather_in_weight(const InWeightArgs<T>& args, T* partial, const CudaTarget& 
 template <class T>
 int64_t gather_partial_numbers(const LayerArgs<T>& layer);
 
-// All layers in one launch: network.h, network_backward.h, network_double.h.
+// All layers in one launch: network.h, network_backward.h, network_double_backward.h.
 template <class T>
 int network(const NetworkArgs<T>& args, NetworkPass pass, const CudaTarget& target);
 template <class T>

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "launch.h"
-#include "network_double.h"
+#include "network_double_backward.h"
 
 namespace kan_fast {
 

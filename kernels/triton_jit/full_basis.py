@@ -1,7 +1,7 @@
 """Values of families whose functions are all active everywhere (docs/math.md, section 9).
 
 A product of torch's contracts them, a block at a time; numbers of families as in
-`kernels/cpu/dense.h`.
+`kernels/cpu/full.h`.
 """
 
 import triton

@@ -5,8 +5,8 @@
 #include <random>
 #include <vector>
 
-#include "dense.h"
 #include "entry.h"
+#include "full.h"
 #include "gram.h"
 #include "kan_fast/activation.h"
 #include "kan_fast/basis/bspline.h"
@@ -129,8 +129,8 @@ void test_gram() {
     }
 }
 
-// The function g of a dense family, or its derivative.
-double dense_value(Family family, double x, int g, double center, double width, bool slope) {
+// The function g of a full basis, or its derivative.
+double full_value(Family family, double x, int g, double center, double width, bool slope) {
   if (family == Family::kChebyshev)
     return slope ? g * std::sin(g * std::acos(x)) / std::sqrt(1 - x * x)
                  : std::cos(g * std::acos(x));
@@ -142,9 +142,9 @@ double dense_value(Family family, double x, int g, double center, double width, 
   return std::exp(-s * s) * (slope ? -2 * s / width : 1);
 }
 
-// A dense layer and a base branch beside it, against plain loops.
+// A full layer and a base branch beside it, against plain loops.
 template <class T>
-void compare_dense(Family family, int rows, int in, int out, int num_basis, double tolerance) {
+void compare_full(Family family, int rows, int in, int out, int num_basis, double tolerance) {
   std::mt19937 random(rows * 7 + in);
   std::uniform_real_distribution<double> uniform(-0.9, 0.9);
   auto fill = [&](size_t n) {
@@ -156,51 +156,51 @@ void compare_dense(Family family, int rows, int in, int out, int num_basis, doub
   const std::vector<T> weight = fill(out * in * num_basis), base = fill(out * in);
   const std::vector<T> bias = fill(out), centers = fill(num_basis);
   const int silu = static_cast<int>(Activation::kSilu);
-  const DenseLayer<T> layer{rows,
+  const FullLayer<T> layer{rows,
+                           in,
+                           out,
+                           static_cast<int>(family),
+                           num_basis,
+                           silu,
+                           0.7,
+                           centers.data(),
+                           x.data(),
+                           in,
+                           1,
+                           nullptr,
+                           0,
+                           0,
+                           weight.data(),
+                           in * num_basis,
+                           num_basis,
+                           {}};
+  const FullLayer<T> beside{rows,
                             in,
                             out,
-                            static_cast<int>(family),
-                            num_basis,
+                            static_cast<int>(Family::kActivation),
+                            1,
                             silu,
-                            0.7,
-                            centers.data(),
-                            x.data(),
+                            1,
+                            nullptr,
+                            base_x.data(),
                             in,
                             1,
                             nullptr,
                             0,
                             0,
-                            weight.data(),
-                            in * num_basis,
-                            num_basis,
+                            base.data(),
+                            in,
+                            1,
                             {}};
-  const DenseLayer<T> beside{rows,
-                             in,
-                             out,
-                             static_cast<int>(Family::kActivation),
-                             1,
-                             silu,
-                             1,
-                             nullptr,
-                             base_x.data(),
-                             in,
-                             1,
-                             nullptr,
-                             0,
-                             0,
-                             base.data(),
-                             in,
-                             1,
-                             {}};
   std::vector<T> y(rows * out), z(rows * in), grad(weight.size());
   std::vector<T> base_z(rows * in), base_grad(base.size());
-  if (dense_out<T>({layer, 0, y.data(), true, beside, bias.data()}) != Status::kOk) ++failures;
-  if (dense_in_weight<T>({{layer, 1, 0, z.data(), grad.data(), nullptr, false},
-                          u.data(),
-                          out,
-                          1,
-                          true,
-                          {beside, 1, 0, base_z.data(), base_grad.data(), nullptr, false}}) !=
+  if (full_out<T>({layer, 0, y.data(), true, beside, bias.data()}) != Status::kOk) ++failures;
+  if (full_in_weight<T>({{layer, 1, 0, z.data(), grad.data(), nullptr, false},
+                         u.data(),
+                         out,
+                         1,
+                         true,
+                         {beside, 1, 0, base_z.data(), base_grad.data(), nullptr, false}}) !=
       Status::kOk)
     ++failures;
   std::vector<double> wanted_grad(weight.size()), wanted_base(base.size());
@@ -212,30 +212,30 @@ void compare_dense(Family family, int rows, int in, int out, int num_basis, doub
         const double cotangent = u[r * out + o];
         for (int g = 0; g < num_basis; ++g) {
           const size_t at = (size_t(o) * in + i) * num_basis + g;
-          const double value = dense_value(family, x[r * in + i], g, centers[g], 0.7, false);
+          const double value = full_value(family, x[r * in + i], g, centers[g], 0.7, false);
           wanted_y[o] += weight[at] * value;
           wanted_grad[at] += cotangent * value;
           wanted_z +=
-              cotangent * weight[at] * dense_value(family, x[r * in + i], g, centers[g], 0.7, true);
+              cotangent * weight[at] * full_value(family, x[r * in + i], g, centers[g], 0.7, true);
         }
         const double at = base_x[r * in + i];
-        const double value = dense_value(Family::kActivation, at, 0, 0, 1, false);
+        const double value = full_value(Family::kActivation, at, 0, 0, 1, false);
         wanted_y[o] += base[o * in + i] * value;
         wanted_base[o * in + i] += cotangent * value;
         wanted_base_z +=
-            cotangent * base[o * in + i] * dense_value(Family::kActivation, at, 0, 0, 1, true);
+            cotangent * base[o * in + i] * full_value(Family::kActivation, at, 0, 0, 1, true);
       }
       const double scale = out * num_basis * num_basis;
-      expect_near("dense z", z[r * in + i], wanted_z, scale, tolerance);
-      expect_near("dense base z", base_z[r * in + i], wanted_base_z, scale, tolerance);
+      expect_near("full z", z[r * in + i], wanted_z, scale, tolerance);
+      expect_near("full base z", base_z[r * in + i], wanted_base_z, scale, tolerance);
     }
     for (int o = 0; o < out; ++o)
-      expect_near("dense y", y[r * out + o], wanted_y[o], in * num_basis, tolerance);
+      expect_near("full y", y[r * out + o], wanted_y[o], in * num_basis, tolerance);
   }
   for (size_t n = 0; n < grad.size(); ++n)
-    expect_near("dense S", grad[n], wanted_grad[n], rows, tolerance);
+    expect_near("full S", grad[n], wanted_grad[n], rows, tolerance);
   for (size_t n = 0; n < base_grad.size(); ++n)
-    expect_near("dense base S", base_grad[n], wanted_base[n], rows, tolerance);
+    expect_near("full base S", base_grad[n], wanted_base[n], rows, tolerance);
 }
 
 // A layer of normalised inputs, its weights with inputs first, against the layer without on inputs
@@ -264,24 +264,24 @@ void compare_norm(int rows, int in, int out, int num_basis) {
   }
   const int stride = (rows + 63) / 64 * 64;
   std::vector<double> statistics(2 * stride);
-  DenseLayer<double> layer{rows,
-                           in,
-                           out,
-                           static_cast<int>(Family::kGaussianRbf),
-                           num_basis,
-                           0,
-                           0.7,
-                           centers.data(),
-                           seen.data(),
-                           in,
-                           1,
-                           nullptr,
-                           0,
-                           0,
-                           weight.data(),
-                           num_basis,
-                           int64_t{out} * num_basis,
-                           {}};
+  FullLayer<double> layer{rows,
+                          in,
+                          out,
+                          static_cast<int>(Family::kGaussianRbf),
+                          num_basis,
+                          0,
+                          0.7,
+                          centers.data(),
+                          seen.data(),
+                          in,
+                          1,
+                          nullptr,
+                          0,
+                          0,
+                          weight.data(),
+                          num_basis,
+                          int64_t{out} * num_basis,
+                          {}};
   std::vector<double> y[2], z[2], grad[2];
   std::vector<double> grad_norm(2 * in);
   for (const bool with_norm : {false, true}) {
@@ -292,15 +292,15 @@ void compare_norm(int rows, int in, int out, int num_basis) {
     y[with_norm].resize(rows * out);
     z[with_norm].resize(x.size());
     grad[with_norm].resize(weight.size());
-    const DenseGradients<double> gradients{layer,
-                                           1,
-                                           0,
-                                           z[with_norm].data(),
-                                           grad[with_norm].data(),
-                                           with_norm ? grad_norm.data() : nullptr,
-                                           false};
-    if (dense_out<double>({layer, 0, y[with_norm].data(), false, {}, nullptr}) != Status::kOk ||
-        dense_in_weight<double>({gradients, u.data(), out, 1, false, {}}) != Status::kOk)
+    const FullGradients<double> gradients{layer,
+                                          1,
+                                          0,
+                                          z[with_norm].data(),
+                                          grad[with_norm].data(),
+                                          with_norm ? grad_norm.data() : nullptr,
+                                          false};
+    if (full_out<double>({layer, 0, y[with_norm].data(), false, {}, nullptr}) != Status::kOk ||
+        full_in_weight<double>({gradients, u.data(), out, 1, false, {}}) != Status::kOk)
       ++failures;
   }
   for (size_t n = 0; n < y[0].size(); ++n) expect_near("norm y", y[1][n], y[0][n], in, 1e-12);
@@ -355,9 +355,9 @@ int main() {
     ++sets;
     test_gram();
     for (const Family family : {Family::kGaussianRbf, Family::kChebyshev}) {
-      compare_dense<float>(family, 1, 1, 1, 1, 3e-6);
-      compare_dense<float>(family, 70, 17, 13, 8, 3e-6);
-      compare_dense<double>(family, 530, 3, 5, 9, 1e-12);
+      compare_full<float>(family, 1, 1, 1, 1, 3e-6);
+      compare_full<float>(family, 70, 17, 13, 8, 3e-6);
+      compare_full<double>(family, 530, 3, 5, 9, 1e-12);
     }
     compare_norm(1, 1, 1, 1);
     compare_norm(70, 19, 3, 8);

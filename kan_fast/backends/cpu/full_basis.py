@@ -137,7 +137,7 @@ class NativeFullKernels(Kernels):
     ) -> None:
         norm, base, bias = around
         numbers, _alive = _layer_numbers(x, v, layer, norm)
-        machine.extension().dense_out(
+        machine.extension().full_out(
             *numbers, derivative, y.data_ptr(), *_base_numbers(base),
             0 if bias is None else bias.data_ptr(),
         )  # fmt: skip
@@ -160,7 +160,7 @@ class NativeFullKernels(Kernels):
         if grad is not None and grad.stride() != _alive[1].stride():
             target = torch.empty_like(_alive[1])  # kernels write in the order of the weights
         base_z = z if base is not None and base.x is x else base_z
-        machine.extension().dense_in_weight(
+        machine.extension().full_in_weight(
             *numbers,
             *derivatives,
             u.data_ptr(),

@@ -20,7 +20,7 @@ from kan_fast.layers.chebyshev import ChebyshevKANLinear
 from kan_fast.layers.edges import Edges, chebyshev_edges
 from kan_fast.ops.full_basis import chebyshev_linear
 
-#: fingerprints of forwards of public copies, whose results tests/test_dense_adapters.py compares
+#: fingerprints of forwards of public copies, whose results tests/test_full_adapters.py compares
 #: with ours
 KNOWN_SOURCES: dict[str, str] = {"646ac46b06fd4969": "with the recurrence, as in deep-kan 0.0.4"}
 

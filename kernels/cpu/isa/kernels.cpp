@@ -12,7 +12,7 @@ KernelSet<T> kernels() {
   set.unfold = run_unfold<T>;
   set.few_rows = run_few_rows<T>;
   set.gram = run_gram<T>;
-  add_dense(set);
+  add_full(set);
   return set;
 }
 

@@ -26,9 +26,9 @@ bool run_narrow_out(const OutTask<T>& task);
 template <class T>
 bool run_narrow_in_weight(const InWeightTask<T>& task);
 
-// The dense families' part of the set.
+// The full bases' part of the set.
 template <class T>
-void add_dense(KernelSet<T>& set);
+void add_full(KernelSet<T>& set);
 
 // Calls Kernel<T, kWidest, window, tables, weight_tables>::run for a narrow layer: by its order,
 // and by the vectors that its cells and its weights take.

@@ -1,6 +1,6 @@
 """Training steps of Gaussian and Chebyshev layers over the same-parameter MLP, with their peers.
 
-    python bench/dense_suite.py [--seconds 1] [--compiled] [--json FILE]
+    python bench/full_suite.py [--seconds 1] [--compiled] [--json FILE]
 
 Eight functions an input and one more parameter an edge (the base branch of the Gaussians, the
 constant of the polynomials), as many as a spline with G=5, k=3. fast-kan and ChebyKAN join when
@@ -36,7 +36,7 @@ def main() -> None:
     args, info = options.start(parser)
     rows = []
     for shape, (count, widths) in options.selected(SHAPES, args.only):
-        for family, models in peers.dense_models(widths, NUM_BASIS, args.compiled).items():
+        for family, models in peers.full_models(widths, NUM_BASIS, args.compiled).items():
             if args.family not in (None, family):
                 continue
             # the compiler gives up on a class that it has seen too many shapes of

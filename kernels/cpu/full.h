@@ -1,4 +1,4 @@
-// Families whose functions are all active everywhere: products of dense matrices, one of which is
+// Families whose functions are all active everywhere: products of full matrices, one of which is
 // evaluated where it is needed.
 #pragma once
 
@@ -17,14 +17,14 @@ struct RowNorm {
   const T* weight;  // [in_features]; null means ones
   const T* bias;    // [in_features]; null means zeros
   double eps;
-  // [2, stride], mean and rstd, whose stride is rows rounded up to 64: dense_out writes them,
-  // dense_in_weight reads them. Null: nothing is normalised.
+  // [2, stride], mean and rstd, whose stride is rows rounded up to 64: full_out writes them,
+  // full_in_weight reads them. Null: nothing is normalised.
   T* statistics;
   int64_t stride;
 };
 
 template <class T>
-struct DenseLayer {
+struct FullLayer {
   int64_t rows, in_features, out_features;
   int family;  // kan_fast::Family
   int num_basis;
@@ -48,20 +48,20 @@ struct DenseLayer {
 // With a base, a layer of the same rows and outputs on inputs of its own, y is the sum of both and
 // of a bias.
 template <class T>
-struct DenseOutArgs {
-  DenseLayer<T> layer;
+struct FullOutArgs {
+  FullLayer<T> layer;
   int derivative;
   T* y;  // [rows, out_features], contiguous
   bool has_base;
-  DenseLayer<T> base;
+  FullLayer<T> base;
   const T* bias;  // [out_features]; null means zeros
 };
 
 // z and S of docs/math.md, eq. 6 and 7, and the gradients of a normalisation (eq. 15); one that is
 // null is not computed.
 template <class T>
-struct DenseGradients {
-  DenseLayer<T> layer;
+struct FullGradients {
+  FullLayer<T> layer;
   int derivative_in, derivative_weight;
   T* z;            // [rows, in_features], contiguous
   T* grad_weight;  // as weight, with its strides
@@ -74,17 +74,17 @@ struct DenseGradients {
 // Those of a layer, and of its base where it has one, from the same u. A base of the same inputs
 // may add its z to the layer's.
 template <class T>
-struct DenseInWeightArgs {
-  DenseGradients<T> main;
+struct FullInWeightArgs {
+  FullGradients<T> main;
   const T* u;  // [rows, out_features], any strides
   int64_t u_row_stride, u_col_stride;
   bool has_base;
-  DenseGradients<T> base;
+  FullGradients<T> base;
 };
 
 template <class T>
-Status dense_out(const DenseOutArgs<T>& args);
+Status full_out(const FullOutArgs<T>& args);
 template <class T>
-Status dense_in_weight(const DenseInWeightArgs<T>& args);
+Status full_in_weight(const FullInWeightArgs<T>& args);
 
 }  // namespace kan_fast

@@ -1,4 +1,4 @@
-#include "dense.h"
+#include "full.h"
 
 #include <algorithm>
 #include <cstring>
@@ -13,20 +13,20 @@ namespace {
 // Cycles of a row and input with all outputs, measured on Zen 4 with AVX-512: they only decide how
 // work is split.
 template <class T>
-double pair_cost(const DenseLayer<T>& layer, double lanes) {
+double pair_cost(const FullLayer<T>& layer, double lanes) {
   return layer.num_basis * (2 + layer.out_features / lanes);
 }
 
 template <class T>
-bool is_empty(const DenseLayer<T>& layer) {
+bool is_empty(const FullLayer<T>& layer) {
   return layer.rows == 0 || layer.out_features == 0 || layer.columns() == 0;
 }
 
 }  // namespace
 
 template <class T>
-Status dense_out(const DenseOutArgs<T>& args) {
-  const DenseLayer<T>& layer = args.layer;
+Status full_out(const FullOutArgs<T>& args) {
+  const FullLayer<T>& layer = args.layer;
   if (is_empty(layer)) {
     for (int64_t k = 0; k < layer.rows * layer.out_features; ++k)
       args.y[k] = args.bias == nullptr ? T(0) : args.bias[k % layer.out_features];
@@ -41,8 +41,8 @@ Status dense_out(const DenseOutArgs<T>& args) {
   const int64_t units = (layer.rows + unit - 1) / unit;
   const int64_t parts = std::min<int64_t>(threads, units);
   const bool good = parallel_for(parts, threads, [&](int64_t n) {
-    return kernels.dense_out(args, units * n / parts * unit,
-                             std::min(layer.rows, units * (n + 1) / parts * unit));
+    return kernels.full_out(args, units * n / parts * unit,
+                            std::min(layer.rows, units * (n + 1) / parts * unit));
   });
   return good ? Status::kOk : Status::kOutOfMemory;
 }
@@ -50,8 +50,8 @@ Status dense_out(const DenseOutArgs<T>& args) {
 namespace {
 
 template <class T>
-void clear(const DenseGradients<T>& of) {
-  const DenseLayer<T>& layer = of.layer;
+void clear(const FullGradients<T>& of) {
+  const FullLayer<T>& layer = of.layer;
   if (of.z != nullptr && !of.add) std::memset(of.z, 0, sizeof(T) * layer.rows * layer.in_features);
   if (of.grad_weight != nullptr)
     std::memset(of.grad_weight, 0, sizeof(T) * layer.out_features * layer.columns());
@@ -85,8 +85,8 @@ struct RowSum {
 }  // namespace
 
 template <class T>
-Status dense_in_weight(const DenseInWeightArgs<T>& args) {
-  const DenseLayer<T>& layer = args.main.layer;
+Status full_in_weight(const FullInWeightArgs<T>& args) {
+  const FullLayer<T>& layer = args.main.layer;
   const int64_t numbers = layer.out_features * layer.columns();
   if (is_empty(layer)) {
     clear(args.main);
@@ -105,7 +105,7 @@ Status dense_in_weight(const DenseInWeightArgs<T>& args) {
   const int64_t in_parts = std::min<int64_t>(threads, layer.in_features);
   const int64_t row_parts =
       std::max<int64_t>(1, std::min(threads / in_parts, layer.rows / kFewestRows));
-  const int64_t tile = kernels.dense_rows;
+  const int64_t tile = kernels.full_rows;
   const int64_t tiles = (layer.rows + tile - 1) / tile;
   // a vector more: outputs a multiple of 4 KB apart would share the same few lines of L1
   const int64_t stride = tiles * tile + static_cast<int64_t>(lanes);
@@ -129,27 +129,27 @@ Status dense_in_weight(const DenseInWeightArgs<T>& args) {
   const int64_t copies = std::min<int64_t>(threads, tiles);
   parallel_for(copies, threads, [&](int64_t n) {
     const int64_t begin = tiles * n / copies * tile, end = tiles * (n + 1) / copies * tile;
-    kernels.dense_columns(args.u + begin * args.u_row_stride, args.u_row_stride, args.u_col_stride,
-                          std::min(layer.rows, end) - begin, layer.out_features, u + begin, stride);
+    kernels.full_columns(args.u + begin * args.u_row_stride, args.u_row_stride, args.u_col_stride,
+                         std::min(layer.rows, end) - begin, layer.out_features, u + begin, stride);
     return true;
   });
   const auto share = [&](int64_t n) {
     const int64_t row_part = n / in_parts, in_part = n % in_parts;
-    return DenseShare{tiles * row_part / row_parts * tile,
-                      std::min(layer.rows, tiles * (row_part + 1) / row_parts * tile),
-                      layer.in_features * in_part / in_parts,
-                      layer.in_features * (in_part + 1) / in_parts};
+    return FullShare{tiles * row_part / row_parts * tile,
+                     std::min(layer.rows, tiles * (row_part + 1) / row_parts * tile),
+                     layer.in_features * in_part / in_parts,
+                     layer.in_features * (in_part + 1) / in_parts};
   };
   const auto main = [&](int64_t n) {
     const int64_t row_part = n / in_parts;
-    return kernels.dense_in_weight(
+    return kernels.full_in_weight(
         args.main, u, stride, share(n),
         {sums[0].part(row_part), sums[1].part(row_part), rows + n % in_parts * 2 * stride, stride});
   };
   const auto base = [&](int64_t n) {
     return !args.has_base ||
-           kernels.dense_in_weight(args.base, u, stride, share(n),
-                                   {sums[2].part(n / in_parts), nullptr, nullptr, 0});
+           kernels.full_in_weight(args.base, u, stride, share(n),
+                                  {sums[2].part(n / in_parts), nullptr, nullptr, 0});
   };
   bool good;
   if (norm) {
@@ -157,7 +157,7 @@ Status dense_in_weight(const DenseInWeightArgs<T>& args) {
     good = parallel_for(in_parts * row_parts, threads, main) &&
            parallel_for(in_parts * row_parts, threads, [&](int64_t n) {
              if (args.main.z != nullptr)
-               kernels.dense_norm_input(args.main, share(n), rows, in_parts, stride);
+               kernels.full_norm_input(args.main, share(n), rows, in_parts, stride);
              return base(n);
            });
   } else {
@@ -169,9 +169,9 @@ Status dense_in_weight(const DenseInWeightArgs<T>& args) {
   return Status::kOk;
 }
 
-template Status dense_out(const DenseOutArgs<float>&);
-template Status dense_out(const DenseOutArgs<double>&);
-template Status dense_in_weight(const DenseInWeightArgs<float>&);
-template Status dense_in_weight(const DenseInWeightArgs<double>&);
+template Status full_out(const FullOutArgs<float>&);
+template Status full_out(const FullOutArgs<double>&);
+template Status full_in_weight(const FullInWeightArgs<float>&);
+template Status full_in_weight(const FullInWeightArgs<double>&);
 
 }  // namespace kan_fast

@@ -1,7 +1,7 @@
-// Tiles of matrix products with rows as lanes, and the functions of dense families as such lanes.
+// Tiles of matrix products with rows as lanes, and the functions of full bases as such lanes.
 #pragma once
 
-#include "dense.h"
+#include "full.h"
 #include "kan_fast/basis/chebyshev.h"
 #include "kan_fast/basis/gaussian_rbf.h"
 #include "simd.h"
@@ -10,7 +10,7 @@
 KAN_NAMESPACE_BEGIN
 
 template <class T>
-struct DenseTiles {
+struct FullTiles {
   using X = Vec<T, kWidest>;
   using V = typename X::V;
   static constexpr int kLanes = X::kLanes;
@@ -102,8 +102,8 @@ struct DenseTiles {
 
   // Functions of one input at `count` rows, a whole number of vectors: derivative `first` times v,
   // and `second`, each where its memory [num_basis, stride] is not null.
-  static void functions(const DenseLayer<T>& layer, const T* x, const T* v, int64_t count,
-                        int first, T* at_first, int second, T* at_second, int64_t stride) {
+  static void functions(const FullLayer<T>& layer, const T* x, const T* v, int64_t count, int first,
+                        T* at_first, int second, T* at_second, int64_t stride) {
     for (int64_t r = 0; r < count; r += kLanes) {
       const V at = X::load(x + r);
       const auto keep = [&](int g, V value_first, V value_second) {
@@ -177,7 +177,7 @@ struct DenseTiles {
   }
 
   template <class Keep>
-  static KAN_INLINE void gaussian_lanes(const DenseLayer<T>& layer, V x, int first, int second,
+  static KAN_INLINE void gaussian_lanes(const FullLayer<T>& layer, V x, int first, int second,
                                         const Keep& keep) {
     const T inv_width = T(1) / static_cast<T>(layer.width);
     const V zero = x - x;

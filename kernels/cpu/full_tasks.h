@@ -1,18 +1,18 @@
-// Dense families: the share of one thread.
+// full bases: the share of one thread.
 #pragma once
 
 #include <algorithm>
 
-#include "dense_norm.h"
-#include "dense_tiles.h"
+#include "full_norm.h"
+#include "full_tiles.h"
 #include "tasks.h"
 
 KAN_NAMESPACE_BEGIN
 
 template <class T>
-struct DenseTasks {
-  using Tiles = DenseTiles<T>;
-  using Norm = DenseNorm<T>;
+struct FullTasks {
+  using Tiles = FullTiles<T>;
+  using Norm = FullNorm<T>;
   static constexpr int64_t kRows = Tiles::kRows;
 
   // Functions of a few inputs at a tile of rows stay in L1 while all outputs read them.
@@ -26,12 +26,12 @@ struct DenseTasks {
   static int64_t round_up(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
   // As many inputs as give about so many columns.
-  static int64_t inputs_of(const DenseLayer<T>& layer, int64_t columns) {
+  static int64_t inputs_of(const FullLayer<T>& layer, int64_t columns) {
     return std::max<int64_t>(1, std::min(layer.in_features, columns / layer.num_basis));
   }
 
-  static bool out(const DenseOutArgs<T>& args, int64_t row_begin, int64_t row_end) {
-    const DenseLayer<T>& layer = args.layer;
+  static bool out(const FullOutArgs<T>& args, int64_t row_begin, int64_t row_end) {
+    const FullLayer<T>& layer = args.layer;
     int64_t most = inputs_of(layer, kOutColumns), columns = most * layer.num_basis;
     if (args.has_base) {
       most = std::max(most, inputs_of(args.base, kOutColumns));
@@ -59,9 +59,9 @@ struct DenseTasks {
   // z and S of some inputs from some rows, a whole number of tiles from the first. `u` is
   // [out_features, u_stride], rows beyond the last zero. With a normalisation z is that of what
   // `Norm::input_gradient` completes.
-  static bool in_weight(const DenseGradients<T>& args, const T* u, int64_t u_stride,
-                        const DenseShare& share, const DenseSums<T>& into) {
-    const DenseLayer<T>& layer = args.layer;
+  static bool in_weight(const FullGradients<T>& args, const T* u, int64_t u_stride,
+                        const FullShare& share, const FullSums<T>& into) {
+    const FullLayer<T>& layer = args.layer;
     const int64_t most = inputs_of(layer, kInColumns);
     const InMemory at = in_memory(most, most * layer.num_basis, layer.out_features);
     if (at.x == nullptr) return false;
@@ -74,7 +74,7 @@ struct DenseTasks {
     return true;
   }
 
-  static void norm_input(const DenseGradients<T>& args, const DenseShare& share, const T* rows,
+  static void norm_input(const FullGradients<T>& args, const FullShare& share, const T* rows,
                          int64_t parts, int64_t stride) {
     Norm::input_gradient(args, share, rows, parts, stride);
   }
@@ -111,10 +111,10 @@ struct DenseTasks {
   }
 
   // `inputs` inputs from i on, from all rows of the share.
-  static void strip(const DenseGradients<T>& args, const T* u, int64_t u_stride,
-                    const DenseShare& share, int64_t i, int64_t inputs, const DenseSums<T>& into,
+  static void strip(const FullGradients<T>& args, const T* u, int64_t u_stride,
+                    const FullShare& share, int64_t i, int64_t inputs, const FullSums<T>& into,
                     const InMemory& at) {
-    const DenseLayer<T>& layer = args.layer;
+    const FullLayer<T>& layer = args.layer;
     const int64_t outputs = layer.out_features, columns = inputs * layer.num_basis;
     const int64_t grad_stride = round_up(columns, Tiles::kLanes);
     const bool has_z = args.reads_weights(), has_grad = into.weight != nullptr;
@@ -173,7 +173,7 @@ struct DenseTasks {
   // run(offset among the weights, offset in a strip [out_features, stride], length) for all of a
   // strip's weights.
   template <class Run>
-  static void runs(const DenseLayer<T>& layer, int64_t i, int64_t inputs, int64_t stride,
+  static void runs(const FullLayer<T>& layer, int64_t i, int64_t inputs, int64_t stride,
                    const Run& run) {
     const int64_t first = i * layer.weight_in_stride;
     if (layer.weight_in_stride == layer.num_basis)
@@ -197,7 +197,7 @@ struct DenseTasks {
   }
 
   // y[o, :] (+)= the layer at a tile of rows.
-  static void add_rows(const DenseLayer<T>& layer, int derivative, int64_t r, int64_t count,
+  static void add_rows(const FullLayer<T>& layer, int derivative, int64_t r, int64_t count,
                        bool add, const OutMemory& at) {
     const int64_t most = inputs_of(layer, kOutColumns);
     // one long sum where weights of neighbouring inputs are neighbours
@@ -213,7 +213,7 @@ struct DenseTasks {
     }
   }
 
-  static void evaluate(const DenseLayer<T>& layer, int64_t r, int64_t count, int64_t i,
+  static void evaluate(const FullLayer<T>& layer, int64_t r, int64_t count, int64_t i,
                        int64_t inputs, int first, T* at_first, int second, T* at_second, T* x, T* v,
                        int64_t stride, T* standard = nullptr) {
     const int64_t whole = round_up(count, Tiles::kLanes);
@@ -232,7 +232,7 @@ struct DenseTasks {
   }
 
   // z[i, :] = sum_g product[i, g, :] slope[i, g, :]
-  static void fold(const DenseLayer<T>& layer, const T* product, const T* slope, int64_t inputs,
+  static void fold(const FullLayer<T>& layer, const T* product, const T* slope, int64_t inputs,
                    T* z) {
     using X = typename Tiles::X;
     for (int64_t n = 0; n < inputs; ++n)

@@ -1,5 +1,5 @@
-// Kernels of dense families for Python.
-#include "dense.h"
+// Kernels of full bases for Python.
+#include "full.h"
 
 #include "bindings.h"
 
@@ -7,14 +7,14 @@ namespace py = pybind11;
 
 namespace {
 
-#define KAN_DENSE_PARAMETERS                                                           \
+#define KAN_FULL_PARAMETERS                                                            \
   bool is_double, int64_t rows, int64_t in_features, int64_t out_features, int family, \
       int num_basis, int activation, double width, int64_t centers, int64_t x,         \
       int64_t x_row_stride, int64_t x_col_stride, int64_t v, int64_t v_row_stride,     \
       int64_t v_col_stride, int64_t weight, int64_t weight_out, int64_t weight_in,     \
       int64_t norm_weight, int64_t norm_bias, double eps, int64_t statistics,          \
       int64_t statistics_stride
-#define KAN_DENSE_VALUES                                                                          \
+#define KAN_FULL_VALUES                                                                           \
   Layer {                                                                                         \
     rows, in_features, out_features, family, num_basis, activation, width, centers, x,            \
         x_row_stride, x_col_stride, v, v_row_stride, v_col_stride, weight, weight_out, weight_in, \
@@ -38,7 +38,7 @@ struct Layer {
   Norm norm;
 
   template <class T>
-  kan_fast::DenseLayer<T> of() const {
+  kan_fast::FullLayer<T> of() const {
     return {rows,
             in_features,
             out_features,
@@ -92,8 +92,8 @@ template <class T>
 kan_fast::Status out(const Layer& layer, int derivative, int64_t y, const Base& base,
                      int64_t bias) {
   py::gil_scoped_release release;
-  return kan_fast::dense_out<T>({layer.of<T>(), derivative, pointer<T>(y), base.x != 0,
-                                 base.beside(layer).of<T>(), pointer<const T>(bias)});
+  return kan_fast::full_out<T>({layer.of<T>(), derivative, pointer<T>(y), base.x != 0,
+                                base.beside(layer).of<T>(), pointer<const T>(bias)});
 }
 
 struct InWeight {
@@ -104,7 +104,7 @@ struct InWeight {
 template <class T>
 kan_fast::Status in_weight(const Layer& layer, const InWeight& a, const Base& base) {
   py::gil_scoped_release release;
-  return kan_fast::dense_in_weight<T>(
+  return kan_fast::full_in_weight<T>(
       {{layer.of<T>(), a.derivative_in, a.derivative_weight, pointer<T>(a.z),
         pointer<T>(a.grad_weight), pointer<T>(a.grad_norm), false},
        pointer<const T>(a.u),
@@ -125,19 +125,19 @@ kan_fast::Status in_weight(const Layer& layer, const InWeight& a, const Base& ba
 
 }  // namespace
 
-void bind_dense(py::module_& m) {
-  m.def("dense_out",
-        [](KAN_DENSE_PARAMETERS, int derivative, int64_t y, KAN_BASE_PARAMETERS, int64_t bias) {
-          const Layer layer = KAN_DENSE_VALUES;
+void bind_full(py::module_& m) {
+  m.def("full_out",
+        [](KAN_FULL_PARAMETERS, int derivative, int64_t y, KAN_BASE_PARAMETERS, int64_t bias) {
+          const Layer layer = KAN_FULL_VALUES;
           const Base base = KAN_BASE_VALUES;
           check(is_double ? out<double>(layer, derivative, y, base, bias)
                           : out<float>(layer, derivative, y, base, bias));
         });
-  m.def("dense_in_weight", [](KAN_DENSE_PARAMETERS, int derivative_in, int derivative_weight,
-                              int64_t u, int64_t u_row_stride, int64_t u_col_stride, int64_t z,
-                              int64_t grad_weight, int64_t grad_norm, KAN_BASE_PARAMETERS,
-                              int64_t base_z, int64_t base_grad_weight) {
-    const Layer layer = KAN_DENSE_VALUES;
+  m.def("full_in_weight", [](KAN_FULL_PARAMETERS, int derivative_in, int derivative_weight,
+                             int64_t u, int64_t u_row_stride, int64_t u_col_stride, int64_t z,
+                             int64_t grad_weight, int64_t grad_norm, KAN_BASE_PARAMETERS,
+                             int64_t base_z, int64_t base_grad_weight) {
+    const Layer layer = KAN_FULL_VALUES;
     const Base base = KAN_BASE_VALUES;
     const InWeight rest{derivative_in, derivative_weight, u,      u_row_stride,    u_col_stride, z,
                         grad_weight,   grad_norm,         base_z, base_grad_weight};

@@ -1,24 +1,24 @@
-// Normalised inputs of dense families (docs/math.md, eq. 15), with rows as lanes.
+// Normalised inputs of full bases (docs/math.md, eq. 15), with rows as lanes.
 #pragma once
 
 #include <algorithm>
 #include <cmath>
 
-#include "dense_tiles.h"
+#include "full_tiles.h"
 #include "tasks.h"
 
 KAN_NAMESPACE_BEGIN
 
 template <class T>
-struct DenseNorm {
-  using Tiles = DenseTiles<T>;
+struct FullNorm {
+  using Tiles = FullTiles<T>;
   using X = typename Tiles::X;
   using V = typename X::V;
   static constexpr int kLanes = X::kLanes;
   static constexpr int64_t kRows = Tiles::kRows;
 
   // mean and rstd of a tile of rows, to the last whole vector; `x` has room for `most` inputs.
-  static void statistics(const DenseLayer<T>& layer, int64_t r, int64_t count, int64_t most, T* x) {
+  static void statistics(const FullLayer<T>& layer, int64_t r, int64_t count, int64_t most, T* x) {
     T* const mean = layer.norm.statistics + r;
     T* const rstd = mean + layer.norm.stride;
     const int64_t whole = (count + kLanes - 1) / kLanes * kLanes;
@@ -50,7 +50,7 @@ struct DenseNorm {
 
   // x [inputs, stride] becomes what the functions see, from row r on; n of eq. 15 goes to
   // `standard` where that is not null.
-  static void normalise(const DenseLayer<T>& layer, int64_t r, int64_t whole, int64_t i,
+  static void normalise(const FullLayer<T>& layer, int64_t r, int64_t whole, int64_t i,
                         int64_t inputs, T* x, T* standard, int64_t stride) {
     const RowNorm<T>& norm = layer.norm;
     const T* const mean = norm.statistics + r;
@@ -100,9 +100,9 @@ struct DenseNorm {
 
   // z, which holds z weight, becomes the gradient of x: rstd (z - mean(z) - n mean(z n)). `rows`
   // [parts, 2, stride] are the sums over inputs.
-  static void input_gradient(const DenseGradients<T>& of, const DenseShare& share, const T* rows,
+  static void input_gradient(const FullGradients<T>& of, const FullShare& share, const T* rows,
                              int64_t parts, int64_t stride) {
-    const DenseLayer<T>& layer = of.layer;
+    const FullLayer<T>& layer = of.layer;
     const T inverse = T(1) / static_cast<T>(layer.in_features);
     for (int64_t r = share.row_begin; r < share.row_end; ++r) {
       T plain = 0, times = 0;
