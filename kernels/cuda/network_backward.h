@@ -37,7 +37,7 @@ KAN_HD_INLINE void unfold_network(const NetworkArgs<T>& args, int64_t blocks, in
 }
 
 // Whether the block that is last adds up the sums of all: more than so many take longer than the
-// launch that it saves (to be measured).
+// launch that it saves.
 constexpr int64_t kFewSums = 1 << 16;
 template <class T>
 KAN_HD bool network_sums_itself(const NetworkArgs<T>& args, int64_t blocks) {
