@@ -14,8 +14,8 @@ import sys
 import zipfile
 from pathlib import Path
 
-#: processor time of all that the build starts, pip included: what it takes on two idle hyperthreads of
-#: a Xeon (docs/decisions/0012), and a quarter more for a busy machine
+#: processor time of all that the build starts, pip included: what it takes on two idle hyperthreads
+#: of a Xeon (docs/decisions/0012), and a quarter more for a busy machine
 MOST_SECONDS = 240 * 1.25
 MOST_BYTES = 2 << 20
 

@@ -47,7 +47,7 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def use(monkeypatch: pytest.MonkeyPatch, sparse: bool, wgmma: bool) -> None:
-    """Has the backend take these tensor cores, which nothing else asks for: neither is the fastest."""
+    """Has the backend take these tensor cores, which nothing else does: neither is the fastest."""
 
     @functools.cache
     def kernels(product: str | None) -> CudaKernels:
