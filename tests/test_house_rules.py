@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -164,3 +165,18 @@ def test_the_version_is_in_one_place() -> None:
 
     assert machine.extension().build_info()["version"] == kan_fast.__version__
     assert f"## {kan_fast.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+#: from here on subjects are short and bodies say why
+FIRST_SHORT_SUBJECT = "68835e5"
+
+
+def test_subjects_of_commits_are_short_and_bodies_say_why() -> None:
+    command = ["git", "log", "--format=%h%x00%s%x00%b%x01", f"{FIRST_SHORT_SUBJECT}..HEAD"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"there is no history to read: {done.stderr.strip()[:80]}")
+    for entry in done.stdout.split("\x01")[:-1]:
+        commit, subject, body = entry.strip().split("\x00")
+        assert len(subject) <= 60, f"{commit}: {subject}"
+        assert body.strip(), f"{commit} says nothing beside its subject"
