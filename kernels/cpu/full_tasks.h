@@ -89,25 +89,30 @@ struct FullTasks {
 
   static InMemory in_memory(int64_t inputs, int64_t columns, int64_t outputs) {
     const int64_t whole = round_up(columns, Tiles::kLanes);
-    const int64_t sizes[] = {inputs * kStride,   // x
-                             inputs * kStride,   // v
-                             inputs * kStride,   // standard
-                             columns * kStride,  // phi
-                             whole * kChunk,     // turned
-                             columns * kStride,  // slope
-                             columns * kRows,    // product
-                             columns * outputs,  // weight
-                             whole * outputs,    // grad
-                             inputs * kRows,     // z
-                             inputs * 2 * Tiles::kLanes /* norm */};
-    constexpr int kParts = sizeof(sizes) / sizeof(sizes[0]);
+    const struct {
+      T* InMemory::* to;
+      int64_t size;
+    } parts[] = {{&InMemory::x, inputs * kStride},
+                 {&InMemory::v, inputs * kStride},
+                 {&InMemory::standard, inputs * kStride},
+                 {&InMemory::phi, columns * kStride},
+                 {&InMemory::turned, whole * kChunk},
+                 {&InMemory::slope, columns * kStride},
+                 {&InMemory::product, columns * kRows},
+                 {&InMemory::weight, columns * outputs},
+                 {&InMemory::grad, whole * outputs},
+                 {&InMemory::z, inputs * kRows},
+                 {&InMemory::norm, inputs * 2 * Tiles::kLanes}};
     int64_t numbers = 0;
-    for (const int64_t size : sizes) numbers += size;
+    for (const auto& part : parts) numbers += part.size;
     T* memory = static_cast<T*>(thread_scratch(sizeof(T) * numbers));
-    if (memory == nullptr) return {};
-    T* at[kParts];
-    for (int k = 0; k < kParts; memory += sizes[k++]) at[k] = memory;
-    return {at[0], at[1], at[2], at[3], at[4], at[5], at[6], at[7], at[8], at[9], at[10]};
+    InMemory found{};
+    if (memory == nullptr) return found;
+    for (const auto& part : parts) {
+      found.*part.to = memory;
+      memory += part.size;
+    }
+    return found;
   }
 
   // `inputs` inputs from i on, from all rows of the share.
