@@ -101,7 +101,7 @@ def main(arguments: Sequence[str] | None = None, chosen: Sequence[Part] | None =
 
     words = {"python": sys.executable, "out": str(out), "work": str(work)}
     suite = runner.Suite(ROOT, out, work, args.scale, words)  # its clock runs from here on
-    find_commit = runpy.run_path(str(ROOT / "kan_fast" / "commit.py"))["of"]
+    find_commit = runpy.run_path(str(ROOT / "kan_fast" / "cli" / "commit.py"))["of"]
     commit = args.commit or find_commit(ROOT, os.environ.get("KAN_FAST_COMMIT"))
     found = gpu()
     _environment(args, commit, work)
