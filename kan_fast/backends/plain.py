@@ -39,11 +39,16 @@ def _folded(layer: Layer) -> Tensor:
     return weight if isinstance(basis, FullBasis) else reference.fold(weight, scaler, base)
 
 
+def _flat(t: Tensor) -> Tensor:
+    """Inputs and functions as one dimension; the older vmap of torch 2.9 has no rule for flatten."""
+    return t.reshape(t.shape[0], t.shape[1] * t.shape[2])
+
+
 def out(x: Tensor, v: Tensor | None, layer: Layer, derivative: int) -> Tensor:
     """eq. 5."""
     folded = _folded(layer)
     phi = _features(x, v, layer.knots, layer.basis, derivative)
-    return phi.flatten(1).mm(folded.flatten(1).t())
+    return _flat(phi).mm(_flat(folded).t())
 
 
 def in_weight(
@@ -59,7 +64,7 @@ def in_weight(
     knots, weight_, scaler, _, basis = layer
     folded = _folded(layer)
     phi = _features(x, None, knots, basis, derivative_in)
-    z = (u.mm(folded.flatten(1)).reshape(phi.shape) * phi).sum(-1)
+    z = (u.mm(_flat(folded)).reshape(phi.shape) * phi).sum(-1)
     spline, base = weight(x, u, v, knots, basis, derivative_weight)
     grad_weight = spline if scaler is None else spline * scaler.unsqueeze(-1)
     grad_scaler = (spline * weight_).sum(-1) if need[2] else None
@@ -77,7 +82,7 @@ def weight(
 ) -> tuple[Tensor, Tensor | None]:
     """eq. 7: the spline part and the base part."""
     phi = _features(x, v, knots, basis, derivative)
-    folded = u.t().mm(phi.flatten(1))
+    folded = u.t().mm(_flat(phi))
     folded = folded.reshape(folded.shape[0], *phi.shape[1:])
     if isinstance(basis, FullBasis):
         return folded, None
