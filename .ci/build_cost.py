@@ -14,9 +14,9 @@ import sys
 import zipfile
 from pathlib import Path
 
-#: processor time of all that the build starts, pip included: what it takes on two idle hyperthreads
-#: of a Xeon (docs/decisions/0012), and half as much again, since the clock of shared machines varies
-#: by as much: 281 s were seen on the same one
+#: processor time of all that the build starts, pip included: that of two idle threads of a Xeon
+#: (docs/decisions/0012), and half as much again, since the clock of shared machines varies by as
+#: much: 281 s were seen on the same one
 MOST_SECONDS = 240 * 1.5
 MOST_BYTES = 2 << 20
 

@@ -5,6 +5,7 @@ No GPU, no torch, no network, no repository: a copy of the sources in a folder o
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
@@ -139,8 +140,9 @@ def test_every_limit_is_scaled(tree: Path) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_with_a_word(tree: Path, number: int) -> None:
     process = start(tree, "[sh('a', 'echo so far; sleep 1000 # signalled', 4000)]")
-    while " BEGIN " not in process.stdout.readline():
-        pass
+    # a suite that ends before it begins has said why
+    printed = list(itertools.takewhile(lambda line: " BEGIN " not in line, process.stdout))
+    assert process.poll() is None, "".join(printed)
     time.sleep(0.3)
     process.send_signal(number)
     process.communicate(timeout=30)

@@ -40,7 +40,7 @@ def _folded(layer: Layer) -> Tensor:
 
 
 def _flat(t: Tensor) -> Tensor:
-    """Inputs and functions as one dimension; the older vmap of torch 2.9 has no rule for flatten."""
+    """Inputs and functions as one dimension; the older vmap of torch 2.9 cannot flatten."""
     return t.reshape(t.shape[0], t.shape[1] * t.shape[2])
 
 
