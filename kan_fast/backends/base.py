@@ -65,8 +65,7 @@ class Kernels:
         need: Need,
     ) -> Gradients:
         """The backward, `in` and `weight` together: `z` of eq. 6, and `S` of eq. 7 unfolded to the
-        parameters, in one pass over `u`
-        `[rows, out_features]`.
+        parameters, in one pass over `u` `[rows, out_features]`.
 
         Args:
             need: which of `z` and the gradients of weight, scaler and base to compute.

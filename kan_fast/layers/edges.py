@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kan_fast import reference
-from kan_fast.layers.activations import module_of
+from kan_fast.layers.activations import known_activation, module_of
 
 
 @dataclass(frozen=True)
@@ -133,6 +133,21 @@ def _factory(activation: Any) -> Callable[[], Any]:
 
 def _wide(t: Tensor) -> Tensor:
     return t.detach().double().cpu()
+
+
+def scaler_of(layer: Any) -> Tensor | None:
+    """`spline_scaler` of a layer whose attributes have efficient-kan's names, where it is used."""
+    if getattr(layer, "enable_standalone_scale_spline", True):
+        return getattr(layer, "spline_scaler", None)
+    return None
+
+
+def splines_of(layer: Any) -> Splines:
+    """The splines of a layer whose attributes have efficient-kan's names, as ours have."""
+    return Splines(
+        layer.grid, layer.spline_weight, scaler_of(layer), layer.base_weight, layer.spline_order,
+        known_activation(layer.base_activation),
+    )  # fmt: skip
 
 
 def gaussian_edges(layer: Any) -> Edges:

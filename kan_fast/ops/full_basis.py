@@ -200,12 +200,12 @@ def _apply(
     kernels = None
     if not torch.compiler.is_compiling() or torch_internals.is_exporting():
         chosen = BACKENDS[plan_for(x, weight, 0, backend).backend]
-        if x.dtype not in (torch.float32, torch.float64) and chosen.full_kernels(weight):
-            wide = (x.float(), None if centers is None else centers.float(), weight.float())
-            return _apply(*wide, basis, backend, product_dtype or x.dtype).to(x.dtype)
         kernels = chosen.full_kernels(weight, product_dtype)
     if kernels is None:
         return reference.full_linear(x, centers, weight, basis)
+    if x.dtype not in (torch.float32, torch.float64):
+        wide = (x.float(), None if centers is None else centers.float(), weight.float())
+        return _apply(*wide, basis, backend, product_dtype or x.dtype).to(x.dtype)
     rows = x.reshape(math.prod(x.shape[:-1]), x.shape[-1])
     at = None if centers is None else centers.to(x.dtype)
     layer = as_layer((at, weight, None, None, basis))

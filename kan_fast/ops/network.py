@@ -135,8 +135,8 @@ class _Gradient(Function):
         first_order = not torch.is_grad_enabled() and all(c is None for c in others)
         if first_order and t is not None:
             double = ctx.kernels.network.double_backward(
-                inputs, u, t, layers_of(parameters, ctx.bases), (need_x, need_u),
-                _needs_of(need_x, need), ctx.of_network,
+                inputs, u, t, layers_of(parameters, ctx.bases), _needs_of(need_x, need), need_u,
+                ctx.of_network,
             )  # fmt: skip
             if double is not None:
                 of_layers, grad_u = double

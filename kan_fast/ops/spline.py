@@ -12,14 +12,13 @@ from torch import Tensor
 from kan_fast import reference
 from kan_fast.backends import BACKENDS
 from kan_fast.backends.base import Backend
+from kan_fast.backends.devices import HALF
 from kan_fast.backends.layer import Layer, as_layer
 from kan_fast.ops import compiled
 from kan_fast.ops.autograd import Out
 from kan_fast.ops.checks import check, fits
 from kan_fast.ops.plan import autocast_enabled, basis_of, plan_for, takes_narrow_inputs
 from kan_fast.spec import ACTIVATIONS
-
-_HALF = (torch.bfloat16, torch.float16)
 
 
 def kan_linear(
@@ -132,7 +131,7 @@ def run(
     backend: Backend, x: Tensor, layer: Layer, product_dtype: torch.dtype | None = None
 ) -> Tensor:
     """A layer on `x` `[rows, in_features]` by a backend that takes it, differentiable."""
-    if backend.widens_half and x.dtype in _HALF:
+    if backend.widens_half and x.dtype in HALF:
         wide = (None if t is None else t.float() for t in layer[:4])
         layer = Layer(*wide, layer.basis)
         return run(backend, x.float(), layer, product_dtype or x.dtype).to(x.dtype)

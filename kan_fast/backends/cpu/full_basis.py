@@ -154,11 +154,11 @@ class NativeFullKernels(Kernels):
     ) -> None:
         """`found` has the fields of `GradientsAround`."""
         norm, base, _ = around
-        numbers, _alive = _layer_numbers(x, v, layer, norm)
+        numbers, (_centers, weight) = _layer_numbers(x, v, layer, norm)
         z, grad, base_z, base_grad, grad_norm = found
         target = grad
-        if grad is not None and grad.stride() != _alive[1].stride():
-            target = torch.empty_like(_alive[1])  # kernels write in the order of the weights
+        if grad is not None and grad.stride() != weight.stride():
+            target = torch.empty_like(weight)  # kernels write in the order of the weights
         base_z = z if base is not None and base.x is x else base_z
         machine.extension().full_in_weight(
             *numbers,

@@ -66,7 +66,7 @@ def in_weight(
         need: of every layer; of inputs, that of the first counts.
         arrived: from `out`.
     """
-    found = _backward(inputs, u, None, layers, (need[0][0], False), need, arrived)
+    found = _backward(inputs, u, None, layers, need, False, arrived)
     return None if found is None else found[0]
 
 
@@ -75,13 +75,13 @@ def double_backward(
     u: Tensor,
     t: Tensor,
     layers: Sequence[Layer],
-    need_x_and_u: tuple[bool, bool],
     need: Sequence[Need],
+    need_u: bool,
     arrived: Tensor,
 ) -> tuple[list[Gradients], Tensor | None] | None:
     """The gradients of every layer and of u for `t`, that of what `in_weight` returns for x; None
     where it does not fit into shared memory or transforms take the layers one by one."""
-    return _backward(inputs, u, t, layers, need_x_and_u, need, arrived)
+    return _backward(inputs, u, t, layers, need, need_u, arrived)
 
 
 def _backward(
@@ -89,8 +89,8 @@ def _backward(
     u: Tensor,
     t: Tensor | None,
     layers: Sequence[Layer],
-    need_x_and_u: tuple[bool, bool],
     need: Sequence[Need],
+    need_u: bool,
     arrived: Tensor,
 ) -> tuple[list[Gradients], Tensor | None] | None:
     if plain.lacks_address(u, t, *inputs) or _lacks_address(layers):
@@ -102,7 +102,7 @@ def _backward(
         blocks, count = extension.cuda_network_size(is_double, crossing, t is not None)
         if blocks == 0:
             return None
-        z, grad_u = (_like(like, want) for like, want in zip((x, u), need_x_and_u, strict=True))
+        z, grad_u = _like(x, need[0][0]), _like(u, need_u)
         gradients = [
             tuple(map(_like, (layer.weight, layer.scaler, layer.base), wanted[1:]))
             for layer, wanted in zip(layers, need, strict=True)

@@ -25,7 +25,7 @@ from kan_fast.interop.adapters.base import (
 from kan_fast.interop.adapters.self_check import differs
 from kan_fast.interop.adapters.source import fingerprint, side_effects
 from kan_fast.layers.activations import known_activation, works_in_place
-from kan_fast.layers.edges import Edges, Splines
+from kan_fast.layers.edges import Edges, Splines, scaler_of, splines_of
 from kan_fast.layers.spline import KANLinear
 from kan_fast.ops.plan import has_kernel
 from kan_fast.ops.spline import kan_linear
@@ -56,12 +56,6 @@ _ATTRIBUTES = (
 )
 
 
-def _scaler(module: Any) -> Tensor | None:
-    if getattr(module, "enable_standalone_scale_spline", True):
-        return getattr(module, "spline_scaler", None)
-    return None
-
-
 def _shape_mismatch(module: Any) -> str | None:
     try:
         edges = (int(module.out_features), int(module.in_features))
@@ -75,7 +69,7 @@ def _shape_mismatch(module: Any) -> str | None:
     }
     if isinstance(module.grid, Tensor) and module.grid.dim() == 2 and len(module.grid) == 1:
         wanted["grid"] = (1, wanted["grid"][1])
-    if _scaler(module) is not None:
+    if scaler_of(module) is not None:
         wanted["spline_scaler"] = edges
     for name, shape in wanted.items():
         tensor = getattr(module, name)
@@ -100,7 +94,7 @@ def _check_inputs(grid: Tensor) -> Tensor:
 
 def _expected(module: Any, x: Tensor) -> Tensor:
     splines = reference.kan_linear(
-        x, module.grid, module.spline_weight, _scaler(module), None,
+        x, module.grid, module.spline_weight, scaler_of(module), None,
         WindowedBasis(int(module.spline_order), "zero"),
     )  # fmt: skip
     return splines + nn.functional.linear(module.base_activation(x), module.base_weight)
@@ -176,15 +170,12 @@ class EfficientKan(Adapter):
             return None
         activation = known_activation(module.base_activation)
         return kan_linear(
-            x, module.grid, weight, _scaler(module), module.base_weight,
+            x, module.grid, weight, scaler_of(module), module.base_weight,
             spline_order=order, base_activation=activation,
         )  # fmt: skip
 
     def edges(self, module: Any) -> Edges:
-        return self.splines(module).edges()
+        return splines_of(module).edges()
 
     def splines(self, module: Any) -> Splines:
-        return Splines(
-            module.grid, module.spline_weight, _scaler(module), module.base_weight,
-            module.spline_order, known_activation(module.base_activation),
-        )  # fmt: skip
+        return splines_of(module)

@@ -71,8 +71,8 @@ class Witness:
                 own = module.__dict__
                 if type(module) is not cls or of_instance(own) != noted:
                     return False
-                for name in absent:
-                    if name in own:
+                for override in absent:
+                    if override in own:
                         return False
         except Exception:  # a setting or a module that is gone, or that is now a tensor
             return False

@@ -9,9 +9,14 @@ from typing import Any
 from torch import Tensor, nn
 
 from kan_fast.interop.adapters.base import Adapter
-from kan_fast.layers.activations import known_activation
 from kan_fast.layers.chebyshev import ChebyshevKANLinear
-from kan_fast.layers.edges import Edges, Splines, chebyshev_edges, gaussian_edges
+from kan_fast.layers.edges import (
+    Edges,
+    Splines,
+    chebyshev_edges,
+    gaussian_edges,
+    splines_of,
+)
 from kan_fast.layers.gaussian import GaussianKANLinear
 from kan_fast.layers.spline import KANLinear
 
@@ -47,17 +52,10 @@ class OurSplines(_Ours):
         return module.spline_weight, module.spline_order
 
     def edges(self, module: Any) -> Edges:
-        return self.splines(module).edges()
+        return splines_of(module).edges()
 
     def splines(self, module: Any) -> Splines:
-        return Splines(
-            module.grid,
-            module.spline_weight,
-            module.spline_scaler if module.enable_standalone_scale_spline else None,
-            module.base_weight,
-            module.spline_order,
-            known_activation(module.base_activation),
-        )
+        return splines_of(module)
 
 
 class OurGaussians(_Ours):
